@@ -1,0 +1,65 @@
+# make demo   install, draw a synthetic farm, train on it, predict, compare with baselines
+# make test   format, lint, types, import contracts, all tests but those on real photos
+# make check  the same with the fast tests only
+# make soak   long fault campaigns in full (the tests run 2 % of the same code)
+# make clean  remove what these made; `make distclean` removes the virtual environment too
+
+PYTHON ?= python3
+VENV ?= .venv
+# cpu, gpu, or nothing where an ONNX Runtime is there already (Jetson): make demo RUNTIME=
+RUNTIME ?= cpu
+DEMO_MINUTES ?= 5
+TEST_WORKERS ?= 2
+
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip -qq --disable-pip-version-check
+WEEDSEG := $(VENV)/bin/weedseg
+comma := ,
+EXTRAS := $(if $(RUNTIME),$(RUNTIME)$(comma))train
+PYTEST := $(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile
+
+.PHONY: demo test check lint soak clean distclean
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "weedseg: $$($(PYTHON) -V 2>&1); expected Python 3.10 or newer; run: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(PY)
+	@echo "installing weedseg[$(EXTRAS)] into $(VENV): minutes the first time"
+	$(PIP) install --editable '.[$(EXTRAS)]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(PY)
+	@echo "installing weedseg[$(EXTRAS),dev] into $(VENV): minutes the first time"
+	$(PIP) install --editable '.[$(EXTRAS),dev]'
+	@touch $(VENV)/.installed $@
+
+demo: $(VENV)/.installed
+	rm -rf demo
+	$(WEEDSEG) synth --out demo/farm
+	$(WEEDSEG) train --farm-images demo/farm --out demo/run --minutes $(DEMO_MINUTES)
+	$(WEEDSEG) predict --model demo/run/model.onnx demo/farm --out demo/predictions
+	$(WEEDSEG) evaluate demo/run
+	@echo "report: demo/run/report.html"
+
+lint: $(VENV)/.installed-dev
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+test: lint
+	$(PYTEST) -m "not real_data"
+
+check: lint
+	$(PYTEST) -m "not real_data" tests/unit tests/test_architecture.py
+
+soak: $(VENV)/.installed-dev
+	$(PY) -m pytest -m soak --soak
+
+clean:
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+distclean: clean
+	rm -rf $(VENV)

@@ -1,0 +1,80 @@
+"""What all tests share: threads, real photos, time budgets, long campaigns."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from pathlib import Path
+
+# Two workers on two cores, so one thread each; set before numpy or torch is loaded.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FIELD_DATA = Path(os.environ.get("WEEDSEG_FIELD_DATA", ROOT.parent / "shared" / "field_data"))
+BUDGET_S = {"unit": 30.0, "integration": 300.0, "e2e": 480.0}
+"""Summed test time of a tier on two idle cores; over it, a CI run fails."""
+SOAK_SHARE = 0.02
+
+_spent_s: dict[str, float] = defaultdict(float)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--soak", action="store_true", help="run soak tests in full")
+
+
+def pytest_collection_modifyitems(items):
+    no_photos = pytest.mark.skip(
+        reason=f"no real photos in {FIELD_DATA}; put them there or set WEEDSEG_FIELD_DATA"
+    )
+    no_gpu = pytest.mark.skip(reason="no CUDA device")
+    for item in items:
+        if item.get_closest_marker("real_data") and not FIELD_DATA.is_dir():
+            item.add_marker(no_photos)
+        if item.get_closest_marker("gpu") and not _has_gpu():
+            item.add_marker(no_gpu)
+
+
+def _has_gpu():
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _tier(node_id):
+    parts = node_id.split("/")
+    return parts[1] if len(parts) > 2 else "unit"
+
+
+def pytest_runtest_logreport(report):
+    if "real_data" not in report.keywords and "soak" not in report.keywords:
+        _spent_s[_tier(report.nodeid)] += report.duration
+
+
+def pytest_terminal_summary(terminalreporter):
+    for tier, spent_s in sorted(_spent_s.items()):
+        if spent_s >= 0.1:
+            budget_s = BUDGET_S.get(tier, BUDGET_S["unit"])
+            terminalreporter.write_line(f"{tier}: {spent_s:.1f} s of {budget_s:.0f} s")
+
+
+def pytest_sessionfinish(session):
+    over = [tier for tier, spent_s in _spent_s.items() if spent_s > BUDGET_S.get(tier, 30.0)]
+    if over and os.environ.get("CI") and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def field_data() -> Path:
+    """The folder of real photos; tests that use it are marked `real_data`."""
+    if not FIELD_DATA.is_dir():
+        pytest.skip(f"no real photos in {FIELD_DATA}")
+    return FIELD_DATA
+
+
+@pytest.fixture(scope="session")
+def soak_share(request) -> float:
+    """Share of a long campaign to run: all of it with ``--soak``, else 2 %."""
+    return 1.0 if request.config.getoption("--soak") else SOAK_SHARE

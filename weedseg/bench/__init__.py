@@ -1,0 +1,1 @@
+"""Benchmarks: the real code path, one line of JSON a run."""

@@ -1,0 +1,390 @@
+"""Recipes: frozen settings with units and ranges, read from TOML that may hold no unknown key."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_origin, get_type_hints
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover - Python 3.10 on Jetsons
+    import tomli as tomllib
+
+from weedseg.errors import ConfigError
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name} = {value}", f"{low} to {high}", f"set {name} in that range")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        near = difflib.get_close_matches(value, choices, 1)
+        remedy = f"did you mean '{near[0]}'?" if near else "choose one of them"
+        raise ConfigError(f"{name} = '{value}'", f"one of {', '.join(choices)}", remedy)
+
+
+def _check_tile(name: str, value: int) -> None:
+    if value % 32 or not 64 <= value <= 4096:
+        near = min(max(round(value / 32) * 32, 64), 4096)
+        raise ConfigError(f"{name} = {value}", "a multiple of 32 from 64 to 4096", f"use {near}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How photos and masks are read."""
+
+    scale: float = 0.0
+    """Working resolution as a share of the photo's, 0-1; 0 chooses: 1 up to 1600 px, less above."""
+    mm_per_px: float = 0.0
+    """Ground resolution of every photo that names none, mm; 0 is unknown."""
+    palette: dict[str, str] = field(default_factory=dict)
+    """Mask colours, '#rrggbb' -> class name (or 'ignore')."""
+    classes: list[dict[str, Any]] = field(default_factory=list)
+    """Classes with name, role, colour, as in classes.toml; empty: background, crop, weed."""
+    cache_mib: int = 2048
+    """Memory for decoded photos, MiB."""
+    bad_photo_share: float = 0.05
+    """Share of photos that may turn out unreadable during training before it stops, 0-1."""
+
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises:
+            ConfigError: A value is out of its range, or the palette names no class.
+        """
+        _check_range("data.scale", self.scale, 0, 1)
+        _check_range("data.mm_per_px", self.mm_per_px, 0, 1000)
+        _check_range("data.cache_mib", self.cache_mib, 16, 1 << 20)
+        _check_range("data.bad_photo_share", self.bad_photo_share, 0, 1)
+        for colour, name in self.palette.items():
+            if not isinstance(name, str):
+                raise ConfigError(
+                    f"data.palette: '{colour}' = {name!r}", "a class name or 'ignore'", "correct it"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetConfig:
+    """The network."""
+
+    encoder: str = "lite0"
+    """lite0, mobilenetv3 or resnet34."""
+    decoder_channels: int = 64
+    """Width of the decoder at stride 4, 8-512; deeper levels are as wide."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _check_choice("net.encoder", self.encoder, ("lite0", "mobilenetv3", "resnet34"))
+        _check_range("net.decoder_channels", self.decoder_channels, 8, 512)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Reconstruction of hidden patches."""
+
+    steps: int = 1500
+    """Optimiser steps over all stages, >= 0."""
+    batch: int = 8
+    """Tiles per step."""
+    tile_px: int = 256
+    """Side of a tile, px at working resolution, a multiple of 32."""
+    patch_px: int = 16
+    """Side of a patch, px."""
+    hidden_share: float = 0.5
+    """Share of the patches that are hidden, 0-1."""
+    stages: int = 5
+    """Stages, the random one included; 1 is random masking alone."""
+    first_stage_share: float = 0.1
+    """Share of the steps spent in the random stage, 0-1."""
+    disjoint_photos: bool = False
+    """Every stage sees its own part of the photos only."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    optimiser: str = "adamw"
+    """adamw or adam."""
+    weight_decay: float = 0.01
+    """Weight decay (adamw)."""
+    warmup_share: float = 0.05
+    """Share of the steps (of a stage, with restarts) in which the learning rate rises."""
+    restart_lr: bool = False
+    """Start warm-up and cosine anew in every stage."""
+    min_cut_share: float = 0.25
+    """Smallest area of a cut as a share of the largest tile-shaped one, 0-1; 1 never resizes."""
+    jitter: float = 0.3
+    """Strength of brightness, contrast and saturation jitter, on input and target alike."""
+    visible_weight: float = 0.1
+    """Weight of visible pixels in the loss, 0-1."""
+    clean_share: float = 0.125
+    """Share of each batch that is only lightly masked, 0-1."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _check_range("pretrain.steps", self.steps, 0, 10**8)
+        _check_range("pretrain.batch", self.batch, 1, 4096)
+        _check_tile("pretrain.tile_px", self.tile_px)
+        _check_range("pretrain.patch_px", self.patch_px, 4, self.tile_px // 2)
+        _check_range("pretrain.hidden_share", self.hidden_share, 0.05, 0.95)
+        _check_range("pretrain.stages", self.stages, 1, 100)
+        _check_range("pretrain.first_stage_share", self.first_stage_share, 0, 1)
+        _check_range("pretrain.lr", self.lr, 1e-7, 1)
+        _check_choice("pretrain.optimiser", self.optimiser, ("adamw", "adam"))
+        for name in ("warmup_share", "min_cut_share", "visible_weight", "clean_share", "jitter"):
+            _check_range(f"pretrain.{name}", getattr(self, name), 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringConfig:
+    """How the model trained so far scores the patches of a photo."""
+
+    masks: str = "pair"
+    """pair: two complementary masks; random: num_masks independent ones."""
+    num_masks: int = 5
+    """Masks per photo when masks = 'random'."""
+    hidden_only: bool = True
+    """Count a patch's error only while it was hidden."""
+    teacher: str = "ema"
+    """ema or model: which weights score."""
+    ema_decay: float = 0.99
+    """Decay of the exponential moving average per step."""
+    reducible: bool = True
+    """Low-pass first, divide by contrast, drop glare, winsorise, rank: prefer learnable error."""
+    time_share: float = 0.06
+    """Share of pretraining time that scoring may take, 0-1; photos beyond it keep random masks."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _check_choice("scoring.masks", self.masks, ("pair", "random"))
+        _check_range("scoring.num_masks", self.num_masks, 1, 100)
+        _check_choice("scoring.teacher", self.teacher, ("ema", "model"))
+        _check_range("scoring.ema_decay", self.ema_decay, 0, 1)
+        _check_range("scoring.time_share", self.time_share, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionConfig:
+    """Which patches are hidden, given their scores."""
+
+    hard_share: float = 0.5
+    """Share of the hidden patches chosen by score at the end of pretraining, 0-1; 0 is random."""
+    rising: bool = True
+    """The hard share rises from 0 over pretraining; otherwise it is constant after stage 0."""
+    beta: float = 3.0
+    """Sharpness of the Gumbel-top-k draw; inf takes exactly the hardest."""
+    hint_share: float = 0.1
+    """Share of the hardest tenth that stays visible as a hint, 0-1."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _check_range("selection.hard_share", self.hard_share, 0, 1)
+        _check_range("selection.beta", self.beta, 0, math.inf)
+        _check_range("selection.hint_share", self.hint_share, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """Training on the few labels."""
+
+    steps: int = 600
+    """Optimiser steps, whatever the number of labels, >= 1."""
+    batch: int = 8
+    """Tiles per step."""
+    tile_px: int = 256
+    """Side of a tile, px at working resolution, a multiple of 32."""
+    labelled: int = 0
+    """Use only so many labels for training and validation together; 0 uses all."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    weight_decay: float = 0.01
+    """Weight decay."""
+    warmup_share: float = 0.05
+    """Share of the steps in which the learning rate rises."""
+    min_cut_share: float = 0.4
+    """Smallest area of a cut as a share of the largest tile-shaped one, 0-1."""
+    jitter: float = 0.3
+    """Strength of brightness, contrast, saturation and hue jitter, 0-1."""
+    rare_share: float = 0.5
+    """Share of the cuts that are centred on a pixel of a class drawn evenly, 0-1."""
+    evaluations: int = 10
+    """How often the validation photos are scored."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _check_range("finetune.steps", self.steps, 1, 10**8)
+        _check_range("finetune.batch", self.batch, 1, 4096)
+        _check_tile("finetune.tile_px", self.tile_px)
+        _check_range("finetune.labelled", self.labelled, 0, 10**7)
+        _check_range("finetune.lr", self.lr, 1e-7, 1)
+        _check_range("finetune.evaluations", self.evaluations, 1, 1000)
+        for name in ("warmup_share", "min_cut_share", "jitter", "rare_share"):
+            _check_range(f"finetune.{name}", getattr(self, name), 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """The exported model."""
+
+    tile_px: int = 512
+    """Side of the model's input, px, a multiple of 32."""
+    overlap_px: int = 64
+    """Smallest overlap of neighbouring tiles at prediction, px."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _check_tile("export.tile_px", self.tile_px)
+        _check_range("export.overlap_px", self.overlap_px, 0, self.tile_px // 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides a training run, but for folder, device and seed."""
+
+    data: DataConfig = DataConfig()
+    net: NetConfig = NetConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    scoring: ScoringConfig = ScoringConfig()
+    selection: SelectionConfig = SelectionConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    export: ExportConfig = ExportConfig()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str) -> Recipe:
+        """Build a recipe from nested plain data.
+
+        Args:
+            values: Section -> key -> value; missing ones keep their defaults.
+            source: Name of the file, for messages.
+
+        Raises:
+            ConfigError: A key is unknown, or a value has the wrong type or range.
+        """
+        sections = {f.name: f.default for f in dataclasses.fields(cls)}
+        built = {}
+        for name, section in values.items():
+            default = sections.get(name)
+            if default is None:
+                raise _unknown(source, name, sections)
+            if not isinstance(section, Mapping):
+                raise ConfigError(f"{source}: {name} = {section!r}", "a table", f"write [{name}]")
+            built[name] = _replace(default, section, source, name)
+        return cls(**built)
+
+
+def _unknown(source: str, key: str, known: Any) -> ConfigError:
+    near = difflib.get_close_matches(key.rsplit(".", maxsplit=1)[-1], list(known), 1)
+    remedy = f"did you mean '{near[0]}'?" if near else "remove it"
+    return ConfigError(f"{source}: unknown key '{key}'", f"one of {', '.join(known)}", remedy)
+
+
+def _replace(default: Any, values: Mapping[str, Any], source: str, section: str) -> Any:
+    hints = get_type_hints(type(default))
+    known = [f.name for f in dataclasses.fields(default)]
+    changed = {}
+    for key, value in values.items():
+        if key not in known:
+            raise _unknown(source, f"{section}.{key}", known)
+        changed[key] = _typed(value, hints[key], f"{source}: {section}.{key}")
+    return dataclasses.replace(default, **changed)
+
+
+def _typed(value: Any, kind: Any, name: str) -> Any:
+    """Return a value of the wanted type, an int passing as a float.
+
+    Raises:
+        ConfigError: The value is of another type.
+    """
+    wanted = get_origin(kind) or kind
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if (wanted is int and isinstance(value, bool)) or not isinstance(value, wanted):
+        raise ConfigError(f"{name} = {value!r}", _TYPE_WORDS[wanted], "correct the value")
+    return value
+
+
+_TYPE_WORDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text in quotes",
+    list: "a list",
+    dict: "a table",
+}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: The file is missing or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: {error.strerror}", "a readable file", "check the path"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}", "valid TOML", "correct that line") from error
+
+
+def recipe_names() -> list[str]:
+    """List the recipes that come with weedseg."""
+    folder = resources.files("weedseg") / "recipes"
+    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def load_recipe(name: str = "default", settings: list[str] | None = None) -> Recipe:
+    """Read a recipe and change single values.
+
+    Args:
+        name: A recipe that comes with weedseg, or the path of a TOML file.
+        settings: ``section.key=value`` each, the value in TOML notation (a bare word is a string).
+
+    Raises:
+        ConfigError: The recipe is unknown, or a key or value is wrong.
+    """
+    if name.endswith(".toml"):
+        values = read_toml(Path(name))
+    else:
+        _check_choice("recipe", name, tuple(recipe_names()))
+        text = (resources.files("weedseg") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+        name = f"{name}.toml"
+    values.pop("description", None)
+    recipe = Recipe.from_dict(values, name)
+    for setting in settings or []:
+        recipe = override(recipe, setting)
+    return recipe
+
+
+def override(recipe: Recipe, setting: str) -> Recipe:
+    """Change one value of a recipe by ``section.key=value``.
+
+    Raises:
+        ConfigError: The text has another form, or the key or value is wrong.
+    """
+    path, equals, text = setting.partition("=")
+    section, dot, key = path.strip().partition(".")
+    if not equals or not dot:
+        raise ConfigError(f"--set {setting}", "section.key=value", "e.g. finetune.steps=300")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    sections = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
+    if section not in sections:
+        raise _unknown("--set", section, sections)
+    changed = _replace(sections[section], {key: value}, "--set", section)
+    return dataclasses.replace(recipe, **{section: changed})

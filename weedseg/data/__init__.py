@@ -1,0 +1,1 @@
+"""Field images and labels come in: index, check, split, read, augment."""

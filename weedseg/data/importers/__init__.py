@@ -1,0 +1,1 @@
+"""One module per published data set; each reads it where it lies."""

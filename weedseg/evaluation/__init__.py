@@ -1,0 +1,1 @@
+"""Evaluation: confusion matrix -> every score, intervals, calibration, baselines, plots."""

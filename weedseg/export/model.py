@@ -1,0 +1,101 @@
+"""Export a trained network: graph, parity check, golden sample, metadata; all of it or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from torch import nn
+
+from weedseg.classes import ClassTable, Role
+from weedseg.edge.segmenter import Segmenter
+from weedseg.errors import ExportError, OutputError
+from weedseg.export.details import ModelDetails, model_properties
+from weedseg.export.onnx_graph import describe, logits_graph, ship
+from weedseg.export.parity import check_parity, cut_at_weed
+from weedseg.imaging import Image, write_bytes
+
+
+def export_model(
+    net: nn.Module,
+    classes: ClassTable,
+    details: ModelDetails,
+    photos: Sequence[Image],
+    path: Path,
+) -> dict[str, Any]:
+    """Write a model file that is proven to equal the network, and its golden sample beside it.
+
+    The file says in ``weedseg.parity`` how close it is. ``golden/in.png`` is one tile of a photo,
+    ``golden/out.png`` its class map; their checksums are in ``weedseg.golden_sha256``.
+
+    Args:
+        net: (N, 3, T, T) in 0-1 to logits (N, C, T, T).
+        classes: Its classes.
+        details: What else the file says.
+        photos: uint8 (H, W, 3) each, for the parity check; the first ones with weeds are best.
+        path: Where the model goes; an older one is replaced only at the very end.
+
+    Returns:
+        The figures of the parity check.
+
+    Raises:
+        ExportError: The network cannot be exported.
+        ParityError: The file would differ from the network; nothing is written.
+        ModelFileError: The edge runtime refuses the file.
+        RuntimeUnavailableError: There is no ONNX Runtime.
+        OutputError: The disk is full or not writable.
+    """
+    twin = logits_graph(net, details.tile_px)
+    model = ship(twin, classes, details.temperature)
+    describe(model, model_properties(classes, details))
+    draft = model.SerializeToString()
+    figures = check_parity(net, draft, twin.SerializeToString(), photos)
+    golden = _golden_sample(Segmenter(draft, require_provider="cpu"), photos)
+    sums = {name: hashlib.sha256(data).hexdigest() for name, data in golden.items()}
+    describe(model, model_properties(classes, details, figures, sums))
+    final = model.SerializeToString()
+    if Segmenter(final, require_provider="cpu").metadata.properties["parity"] != figures:
+        raise ExportError("metadata that do not come back", "the parity figures", "report this")
+    for name, data in golden.items():
+        write_bytes(path.parent / "golden" / f"{name}.png", data)
+    write_bytes(path, final)
+    return figures
+
+
+def _golden_sample(segmenter: Segmenter, photos: Sequence[Image]) -> dict[str, bytes]:
+    """Choose the tile with the most predicted weed; returns PNG files 'in' and 'out'.
+
+    Raises:
+        ExportError: There is no photo.
+    """
+    metadata = segmenter.metadata
+    side = max(1, round(metadata.tile_px / metadata.scale))
+    weeds = [metadata.classes.names[i] for i in metadata.classes.ids_of(Role.WEED)]
+    best: tuple[float, Image] | None = None
+    for photo in photos:
+        class_map = segmenter.segment(photo).class_map
+        tile = cut_at_weed(photo, class_map, metadata.classes, (side, side))
+        coverage = segmenter.segment(tile).coverage
+        share = sum(coverage[name] for name in weeds)
+        if best is None or share > best[0]:
+            best = (share, tile)
+    if best is None:
+        raise ExportError("no photo", "at least one", "give some photos")
+    tile = best[1]
+    return {"in": _png(tile[:, :, ::-1]), "out": _png(segmenter.segment(tile).class_map)}
+
+
+def _png(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    """Encode (H, W) or BGR (H, W, 3).
+
+    Raises:
+        OutputError: OpenCV cannot.
+    """
+    done, data = cv2.imencode(".png", np.ascontiguousarray(pixels))
+    if not done:
+        raise OutputError("a golden sample that PNG cannot hold", "a picture", "report this")
+    return bytes(data)

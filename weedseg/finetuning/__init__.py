@@ -1,0 +1,1 @@
+"""Fine-tuning on few labels: losses, task, run."""

@@ -1,0 +1,134 @@
+"""Fine-tune from labelled photos to a file of weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from weedseg.config import Recipe
+from weedseg.data.datasets import PhotoPool
+from weedseg.data.index import Farm, Photo
+from weedseg.errors import FieldDataError
+from weedseg.finetuning.task import FinetuneTask, has_weed
+from weedseg.nets.segmenter import build_net
+from weedseg.nets.weights import dump_weights, initialise, start_head
+from weedseg.training import checkpoint, distributed
+from weedseg.training.loop import FitOptions, Reporter, fit
+from weedseg.training.schedule import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions:
+    """Where and on what to fine-tune."""
+
+    folder: Path
+    device: torch.device
+    seed: int
+    scale: float
+    """Working resolution, share of the photo's."""
+    init: str = "none"
+    """Weights to start from: none, imagenet, or a file of pretrained weights."""
+    resume: bool = False
+    phase: str = "fine-tune"
+
+
+def finetune(
+    farm: Farm,
+    photos: tuple[tuple[Photo, ...], tuple[Photo, ...]],
+    recipe: Recipe,
+    options: FinetuneOptions,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Fine-tune and write ``weights.safetensors`` (whole network) and ``finetune.json``.
+
+    The weights are those of the best step by validation weed IoU, or of the last step when there
+    are no validation photos.
+
+    Args:
+        farm: Classes and palette.
+        photos: Training photos, and validation photos (may be empty).
+        recipe: All settings.
+        options: Folder, device, seed, first weights, resume.
+        reporter: Is told about every step.
+
+    Returns:
+        What ``finetune.json`` holds: steps, seconds, best step and score, class weights.
+
+    Raises:
+        FieldDataError: No weed pixel in any training mask.
+        TrainingError: The loss stayed NaN.
+    """
+    torch.manual_seed(options.seed)
+    net = build_net(recipe.net, len(farm.classes))
+    initialise(net, options.init)
+    training, validation = (_pool(farm, part, recipe, options) for part in photos)
+    if training is None:
+        raise FieldDataError("no labelled photo to train on", "at least one", "label some photos")
+    task = FinetuneTask(net, (training, validation), farm.classes, recipe, options.seed)
+    _check_classes(task, farm)
+    start_head(net, _log_priors(task.counts))
+    result = fit(task, _fit_options(recipe, options), reporter)
+    best = options.folder / "checkpoints" / f"{checkpoint.BEST}.pt"
+    if result.best_score is not None:
+        net.load_state_dict(checkpoint.load_checkpoint(best)["net"])
+    summary = {
+        "steps": result.steps,
+        "best_step": result.best_step or result.steps,
+        "best_score": result.best_score,
+        "seconds": result.seconds,
+        "step_seconds": result.median_step_seconds if result.step_seconds else None,
+        "num_train": len(photos[0]),
+        "num_val": len(photos[1]),
+        "bad_photos": list(training.bad_names),
+        "num_reloads": result.num_reloads,
+        "class_weights": [float(w) for w in task.weights],
+        "init": options.init,
+    }
+    if distributed.rank() == 0:
+        data = dump_weights(net, with_head=True)
+        checkpoint.write_durably(options.folder / "weights.safetensors", data)
+        text = json.dumps(summary, indent=1, allow_nan=False)
+        checkpoint.write_durably(options.folder / "finetune.json", text.encode())
+    return summary
+
+
+def _pool(
+    farm: Farm, photos: tuple[Photo, ...], recipe: Recipe, options: FinetuneOptions
+) -> PhotoPool | None:
+    if not photos:
+        return None
+    share = recipe.data.bad_photo_share
+    return PhotoPool(farm, photos, options.scale, recipe.data.cache_mib, True, share)
+
+
+def _check_classes(task: FinetuneTask, farm: Farm) -> None:
+    if not has_weed(task.counts, farm.classes):
+        raise FieldDataError(
+            "no weed pixel in any training mask",
+            "weeds in at least one mask",
+            "label photos with weeds, or correct the classes and roles",
+        )
+
+
+def _log_priors(counts: torch.Tensor) -> torch.Tensor:
+    """Return log class shares, (C,): the head starts by predicting how often a class occurs."""
+    shares = (counts + 1) / (counts + 1).sum()
+    return shares.log().clamp_min(-6)
+
+
+def _fit_options(recipe: Recipe, options: FinetuneOptions) -> FitOptions:
+    config = recipe.finetune
+    return FitOptions(
+        phase=options.phase,
+        folder=options.folder,
+        steps=config.steps,
+        lr=config.lr,
+        schedule=Schedule((0, config.steps), config.warmup_share),
+        device=options.device,
+        weight_decay=config.weight_decay,
+        resume=options.resume,
+    )

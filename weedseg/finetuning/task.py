@@ -1,0 +1,173 @@
+"""Segmentation as a training task.
+
+Shapes: N batch, C classes, T tile px.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from weedseg.classes import IGNORE_ID, ClassTable, Role
+from weedseg.config import Recipe
+from weedseg.data import augment
+from weedseg.data.datasets import PhotoPool, photo_numbers
+from weedseg.evaluation.confusion import ConfusionMatrix, role_scores
+from weedseg.finetuning.losses import class_weights, jaccard_loss, weighted_cross_entropy
+from weedseg.nets.prediction import predict_class_map
+from weedseg.training import distributed
+
+SMALLEST_NORMED_BATCH = 4
+"""Below so many tiles a process, batch-norm keeps the statistics it came with."""
+
+
+@dataclass
+class LabelledBatch:
+    """Tiles and their masks."""
+
+    images: Tensor
+    """(N, 3, T, T), 0-1."""
+    masks: Tensor
+    """int64 (N, T, T), 255 = ignore."""
+    names: list[str]
+
+
+class FinetuneTask:
+    """Cut labelled tiles, compare, and score the validation photos now and then."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        pools: tuple[PhotoPool, PhotoPool | None],
+        classes: ClassTable,
+        recipe: Recipe,
+        seed: int,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            net: Network with one output per class.
+            pools: Training photos, and validation photos if there are any, with masks.
+            classes: Names and roles.
+            recipe: Fine-tuning and export settings.
+            seed: Seeds everything.
+        """
+        self.net, self.classes, self.recipe, self.seed = net, classes, recipe, seed
+        self.config = recipe.finetune
+        self.pool, self.validation = pools
+        counts = sum(
+            torch.from_numpy(_count(self.pool.mask(i), len(classes)))
+            for i in range(min(len(self.pool), 500))
+        )
+        self.counts = torch.as_tensor(counts, dtype=torch.float32)
+        self.weights = class_weights(self.counts)
+        self.every = max(self.config.steps // self.config.evaluations, 1)
+
+    def prepare(self, step: int, attempt: int) -> LabelledBatch:
+        """Cut and augment this process's tiles of a step."""
+        config = self.config
+        picked = photo_numbers(
+            self.seed + attempt, step, config.batch, len(self.pool), self.pool.window
+        )
+        mine = range(distributed.rank(), config.batch, distributed.world_size())
+        images, masks, names = [], [], []
+        for slot in mine:
+            number = picked[slot]
+            rng = np.random.default_rng([self.seed, attempt, step, slot, 10])
+            image, mask = self.pool.image(number), self.pool.mask(number)
+            centre = draw_centre(rng, mask) if rng.random() < config.rare_share else None
+            size = (image.shape[0], image.shape[1])
+            cut = augment.draw_cut(rng, size, config.tile_px, config.min_cut_share, centre)
+            tile = augment.take_cut(image, cut, config.tile_px)
+            images.append(augment.jitter(rng, config.jitter).apply(tile))
+            masks.append(augment.take_cut(mask, cut, config.tile_px, nearest=True))
+            names.append(self.pool.photos[number].name)
+        return LabelledBatch(
+            torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
+            torch.from_numpy(np.stack(masks)).long(),
+            names,
+        )
+
+    def begin_step(self, step: int) -> None:
+        """Do nothing."""
+
+    def loss(
+        self, model: nn.Module, batch: LabelledBatch, step: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Weighted cross-entropy plus Jaccard loss."""
+        device = next(self.net.parameters()).device
+        self.net.train()
+        if len(batch.names) < SMALLEST_NORMED_BATCH:
+            freeze_batch_norm(self.net)
+        images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
+        masks = batch.masks.to(device)
+        logits = model(images)
+        entropy = weighted_cross_entropy(logits, masks, self.weights.to(device))
+        jaccard = jaccard_loss(logits, masks)
+        return entropy + jaccard, {"jaccard_loss": float(jaccard.detach())}
+
+    def end_step(self, step: int) -> dict[str, float] | None:
+        """Score the validation photos at regular steps and at the end."""
+        done = step + 1
+        if self.validation is None or (done % self.every and done != self.config.steps):
+            return None
+        matrix = ConfusionMatrix(len(self.classes))
+        overlap_px = min(self.recipe.export.overlap_px, self.recipe.export.tile_px // 4)
+        for i in range(len(self.validation)):
+            class_map = predict_class_map(
+                self.net, self.validation.image(i), self.recipe.export.tile_px, overlap_px
+            )
+            matrix.add(self.validation.mask(i), class_map)
+        return validation_scores(matrix, self.classes)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing beside the network."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing beside the network."""
+
+
+def validation_scores(matrix: ConfusionMatrix, classes: ClassTable) -> dict[str, float]:
+    """Return weed IoU and mIoU where known, and `selection`: weed IoU, with mIoU to break ties."""
+    roles, miou = role_scores(matrix, classes), matrix.miou()
+    weed = roles.weed_iou
+    values = {"val_weed_iou": weed, "val_crop_iou": roles.crop_iou, "val_miou": miou}
+    known = {name: value for name, value in values.items() if value is not None}
+    if weed is not None:
+        return {**known, "selection": weed + 1e-3 * (miou or 0.0)}
+    return {**known, "selection": miou or 0.0}
+
+
+def draw_centre(
+    rng: np.random.Generator, mask: npt.NDArray[np.uint8]
+) -> tuple[int, int] | None:
+    """Draw a pixel of a class drawn evenly among those in the mask; None if all is ignored."""
+    present = [i for i in np.unique(mask).tolist() if i != IGNORE_ID]
+    if not present:
+        return None
+    wanted = present[int(rng.integers(len(present)))]
+    places = np.flatnonzero(mask == wanted)
+    place = int(places[int(rng.integers(places.size))])
+    return place // mask.shape[1], place % mask.shape[1]
+
+
+def freeze_batch_norm(net: nn.Module) -> None:
+    """Let batch-norm layers use, and keep, the statistics that they have."""
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eval()
+
+
+def _count(mask: npt.NDArray[np.uint8], num_classes: int) -> npt.NDArray[np.int64]:
+    return np.bincount(mask.ravel(), minlength=256)[:num_classes]
+
+
+def has_weed(counts: Tensor, classes: ClassTable) -> bool:
+    """Tell whether any weed pixel was counted."""
+    return bool(sum(counts[i] for i in classes.ids_of(Role.WEED)) > 0)

@@ -1,0 +1,1 @@
+"""Networks: encoder -> decoder -> head, each readable alone."""

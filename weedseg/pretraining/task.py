@@ -1,0 +1,288 @@
+"""Reconstruction of hidden patches as a training task, stage by stage.
+
+Shapes: N batch, T tile px, Gh Gw patch grid of a tile, L = Gh x Gw.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from weedseg.config import Recipe
+from weedseg.data import augment
+from weedseg.data.datasets import PhotoPool, photo_numbers
+from weedseg.imaging import Image
+from weedseg.pretraining import patches, selection
+from weedseg.pretraining.diagnostics import SelectionLog
+from weedseg.pretraining.scorer import PhotoScorer
+from weedseg.pretraining.scoring import Hidden, ScoreCache, random_masks
+from weedseg.pretraining.similarity import ms_ssim
+from weedseg.training import distributed
+
+logger = logging.getLogger(__name__)
+
+Positions = npt.NDArray[np.float32]
+
+MOST_HIDDEN_IN_CLEAN = 0.1
+"""Largest hidden share of a tile that is only lightly masked."""
+
+
+@dataclass
+class TileBatch:
+    """Tiles of one step; hidden patches are chosen later, by the scores of that moment."""
+
+    images: Tensor
+    """(N, 3, T, T), 0-1."""
+    photos: list[int]
+    rows: Positions
+    """(N, Gh, Gw): where each patch's centre lies in its photo, px from the top."""
+    columns: Positions
+    sizes: list[tuple[int, int]]
+    """Of the photos, px at working resolution."""
+    names: list[str]
+    attempt: int
+
+
+class PretrainTask:
+    """Hide, reconstruct, compare; score photos at every stage border."""
+
+    def __init__(self, net: nn.Module, pool: PhotoPool, recipe: Recipe, seed: int, log: SelectionLog) -> None:
+        """Prepare the first stage.
+
+        Args:
+            net: Network with three outputs.
+            pool: Photos at working resolution.
+            recipe: Pretraining, scoring and selection.
+            seed: Seeds everything.
+            log: Counts what is hidden.
+        """
+        self.net, self.pool, self.recipe, self.seed, self.log = net, pool, recipe, seed, log
+        self.config = recipe.pretrain
+        self.fill = torch.from_numpy(mean_colour(pool))
+        self.borders = selection.stage_borders(self.config)
+        self.cache = ScoreCache(self.config.patch_px)
+        self.scorer = PhotoScorer(pool, self.config, recipe.scoring, self.fill)
+        self.teacher = copy.deepcopy(net).requires_grad_(False) if self._uses_teacher() else None
+        self.border_values: dict[str, float] = {}
+
+    def _uses_scores(self) -> bool:
+        return self.config.stages > 1 and self.recipe.selection.hard_share > 0
+
+    def _uses_teacher(self) -> bool:
+        return self._uses_scores() and self.recipe.scoring.teacher == "ema"
+
+    def stage_of(self, step: int) -> int:
+        """Return the number of the stage a step belongs to."""
+        return max(i for i, border in enumerate(self.borders[:-1]) if border <= step)
+
+    def _photos_of(self, stage: int) -> list[int]:
+        everything = range(len(self.pool))
+        if not self.config.disjoint_photos or self.config.stages < 2:
+            return list(everything)
+        order = np.random.default_rng([self.seed, 3]).permutation(len(self.pool)).tolist()
+        return order[stage :: self.config.stages] or order
+
+    def prepare(self, step: int, attempt: int) -> TileBatch:
+        """Cut and jitter this process's tiles of a step."""
+        config = self.config
+        photos = self._photos_of(self.stage_of(step))
+        picked = photo_numbers(
+            self.seed + attempt, step, config.batch, len(photos), self.pool.window
+        )
+        tiles, centres, sizes = [], [], []
+        mine = range(distributed.rank(), config.batch, distributed.world_size())
+        numbers = [self.pool.readable(photos[picked[i]]) for i in mine]
+        num_cells = patches.grid_size((config.tile_px,) * 2, config.patch_px)[0]
+        for slot, number in zip(mine, numbers):
+            rng = np.random.default_rng([self.seed, attempt, step, slot])
+            image = self.pool.image(number)
+            sizes.append(_size(image))
+            cut = augment.draw_cut(rng, sizes[-1], config.tile_px, config.min_cut_share)
+            tile = augment.take_cut(image, cut, config.tile_px)
+            tiles.append(augment.jitter(rng, config.jitter).apply(tile))
+            centres.append(cut.centres(num_cells))
+        return self._batch(tiles, numbers, centres, sizes, attempt)
+
+    def begin_step(self, step: int) -> None:
+        """Score photos when a selective stage begins."""
+        if not self._uses_scores() or step not in self.borders[1:-1]:
+            return
+        stage = self.stage_of(step)
+        if any(s == stage for s in self.cache.stages.values()):
+            return  # resumed right at the border: scored before the kill
+        order = sorted(
+            self._photos_of(stage),
+            key=lambda n: (
+                self.cache.stages.get(n, -1),
+                np.random.default_rng([self.seed, stage, n, 4]).random(),
+            ),
+        )
+        num_steps = self.borders[stage + 1] - self.borders[stage]
+        chosen = order[: self.scorer.affordable(num_steps, order)]
+        scored = self.scorer.score_all(self.teacher or self.net, chosen, self.seed + stage)
+        for number, result in scored.items():
+            self.cache.put(number, result.grid, stage)
+        correlations = [s.gradient_correlation for s in scored.values()]
+        self.border_values = {
+            "scored_share": len(self.cache.grids) / len(self.pool),
+            "gradient_correlation": float(np.mean(correlations)) if correlations else 0.0,
+        }
+
+    def choose_hidden(self, batch: TileBatch, step: int) -> Hidden:
+        """Choose the hidden patches of every tile, (N, Gh, Gw); a few tiles stay nearly clean."""
+        config, num = self.config, batch.rows[0].size
+        num_clean = round(config.clean_share * len(batch.photos))
+        result = np.zeros((len(batch.photos), num), bool)
+        for i in range(len(batch.photos)):
+            rng = np.random.default_rng([self.seed, batch.attempt, step, i, distributed.rank(), 5])
+            if i < num_clean:
+                share = rng.uniform(0, MOST_HIDDEN_IN_CLEAN)
+                result[i] = self._draw(rng, None, num, share, 0.0)
+            else:
+                result[i] = self.hidden_in(batch, i, step, rng)
+                self._count(step, batch, i, result[i])
+        return result.reshape(batch.rows.shape)
+
+    def hidden_in(
+        self, batch: TileBatch, i: int, step: int, rng: np.random.Generator
+    ) -> npt.NDArray[np.bool_]:
+        """Choose the hidden patches of one tile as this step of training would, (L,)."""
+        hard = selection.hard_share_at(step, self.recipe.selection, self.config)
+        scores = self.cache.lookup(batch.photos[i], batch.rows[i], batch.columns[i])
+        flat = None if scores is None else scores.ravel()
+        return self._draw(rng, flat, batch.rows[i].size, self.config.hidden_share, hard)
+
+    def _draw(
+        self, rng: np.random.Generator, scores: Any, num: int, share: float, hard: float
+    ) -> npt.NDArray[np.bool_]:
+        chosen = replace(self.recipe.selection, hard_share=hard)
+        return selection.select_hidden(rng, scores, num, round(share * num), chosen)
+
+    def _count(self, step: int, batch: TileBatch, i: int, hidden: Hidden) -> None:
+        patch_px = self.config.patch_px
+        grid = patches.grid_size(batch.sizes[i], patch_px)
+        y = np.clip(batch.rows[i].ravel() // patch_px, 0, grid[0] - 1).astype(np.int64)
+        x = np.clip(batch.columns[i].ravel() // patch_px, 0, grid[1] - 1).astype(np.int64)
+        self.log.add(self.stage_of(step), batch.photos[i], (y, x), hidden, grid)
+
+    def loss(self, model: nn.Module, batch: TileBatch, step: int) -> tuple[Tensor, dict[str, float]]:
+        """L1 + (1 - MS-SSIM); errors on visible pixels count `visible_weight`."""
+        device = next(self.net.parameters()).device
+        hidden = torch.from_numpy(self.choose_hidden(batch, step)).to(device)
+        images = batch.images.to(device, memory_format=torch.channels_last)
+        patch_px = self.config.patch_px
+        self.net.train()
+        masked = patches.hide(images, hidden, patch_px, self.fill.to(device))
+        output = model(masked.contiguous(memory_format=torch.channels_last))
+        pixels = patches.to_pixels(hidden.float(), patch_px, (images.shape[2], images.shape[3]))
+        weight = pixels + (1 - pixels) * self.config.visible_weight
+        error = output - images
+        l1 = (error.abs() * weight).sum((1, 2, 3)) / (3 * weight.sum((1, 2, 3))).clamp_min(1)
+        similarity = ms_ssim(images + error * weight, images)
+        loss = (l1 + 1 - similarity).mean()
+        with torch.no_grad():
+            hidden_l1 = (error.abs() * pixels).sum() / (3 * pixels.sum()).clamp_min(1)
+        return loss, {"hidden_l1": hidden_l1.item()}
+
+    @torch.no_grad()
+    def end_step(self, step: int) -> dict[str, float] | None:
+        """Move the teacher; report what happened at a stage border."""
+        if self.teacher is not None:
+            decay = min(self.recipe.scoring.ema_decay, (1 + step) / (10 + step))
+            for mine, theirs in zip(self.teacher.parameters(), self.net.parameters()):
+                mine.lerp_(theirs, 1 - decay)
+            for mine, theirs in zip(self.teacher.buffers(), self.net.buffers()):
+                mine.copy_(theirs)
+        if step + 1 not in self.borders[1:]:
+            return None
+        values, self.border_values = self.border_values, {}
+        values |= {"stage": float(self.stage_of(step)), "hidden_entropy": self.log.hidden_entropy()}
+        values["random_hidden_l1"] = self.random_hidden_l1()
+        return values
+
+    def fixed_batch(self, num: int) -> TileBatch:
+        """Cut the same tiles, without jitter, from photos spread over the pool, at any time."""
+        size = self.config.tile_px
+        spread = np.linspace(0, len(self.pool) - 1, num).round().astype(int).tolist()
+        numbers = [self.pool.readable(n) for n in spread]
+        tiles, centres, sizes = [], [], []
+        for number in numbers:
+            image = self.pool.image(number)
+            sizes.append(_size(image))
+            cut = augment.draw_cut(np.random.default_rng([number, 6]), sizes[-1], size, 1.0)
+            tiles.append(augment.take_cut(image, cut, size).astype(np.float32) / 255)
+            centres.append(cut.centres(patches.grid_size((size, size), self.config.patch_px)[0]))
+        return self._batch(tiles, numbers, centres, sizes, attempt=0)
+
+    def _batch(
+        self, tiles: list[Any], numbers: list[int], centres: list[Any], sizes: Any, attempt: int
+    ) -> TileBatch:
+        return TileBatch(
+            images=torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2),
+            photos=numbers,
+            rows=np.stack(centres)[..., 0],
+            columns=np.stack(centres)[..., 1],
+            sizes=sizes,
+            names=[self.pool.photos[n].name for n in numbers],
+            attempt=attempt,
+        )
+
+    @torch.no_grad()
+    def reconstruct(self, batch: TileBatch, hidden: Hidden) -> Tensor:
+        """Reconstruct tiles with the network in evaluation mode, (N, 3, T, T)."""
+        device = next(self.net.parameters()).device
+        masked = patches.hide(
+            batch.images, torch.from_numpy(hidden), self.config.patch_px, self.fill
+        )
+        self.net.eval()
+        output: Tensor = self.net(masked.to(device, memory_format=torch.channels_last))
+        return output.float().cpu()
+
+    def random_hidden_l1(self) -> float:
+        """Measure L1 on fixed, randomly hidden patches of fixed tiles: comparable between arms."""
+        batch = self.fixed_batch(8)
+        hidden = random_masks(
+            np.random.default_rng(7), batch.rows.shape[1:], self.config.hidden_share, 8
+        )
+        pixels = patches.to_pixels(
+            torch.from_numpy(hidden).float(), self.config.patch_px, batch.images.shape[2:]
+        )
+        error = (self.reconstruct(batch, hidden) - batch.images).abs() * pixels
+        return float(error.sum() / (3 * pixels.sum()))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return score cache, teacher and counts."""
+        return {
+            "cache": self.cache.state_dict(),
+            "teacher": self.teacher.state_dict() if self.teacher is not None else {},
+            "log": self.log.state_dict(),
+            "border_values": dict(self.border_values),
+            "scoring_seconds": self.scorer.seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`."""
+        self.cache.load_state_dict(state["cache"])
+        if self.teacher is not None:
+            self.teacher.load_state_dict(state["teacher"])
+        self.log.load_state_dict(state["log"])
+        self.border_values = dict(state["border_values"])
+        self.scorer.seconds = state["scoring_seconds"]
+
+
+def _size(image: Image) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
+
+
+def mean_colour(pool: PhotoPool, num: int = 50) -> npt.NDArray[np.float32]:
+    """Compute the mean colour (3,) in 0-1 of up to `num` photos spread over the pool."""
+    numbers = sorted(set(np.linspace(0, len(pool) - 1, num).round().astype(int).tolist()))
+    means = [pool.image(n).reshape(-1, 3).mean(0) / 255 for n in numbers]
+    return np.mean(means, axis=0).astype(np.float32)

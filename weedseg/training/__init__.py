@@ -1,0 +1,1 @@
+"""One training loop for every task: schedule, durable checkpoints, signals, several processes."""
