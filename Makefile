@@ -39,9 +39,8 @@ demo: $(VENV)/.installed
 	rm -rf demo
 	$(WEEDSEG) synth --out demo/farm
 	$(WEEDSEG) train --farm-images demo/farm --out demo/run --minutes $(DEMO_MINUTES)
-	$(WEEDSEG) predict --model demo/run/model.onnx demo/farm --out demo/predictions
+	$(WEEDSEG) predict --model demo/run/model.onnx demo/farm/field-1/2024-05-20/images --out demo/predictions
 	$(WEEDSEG) evaluate demo/run
-	@echo "report: demo/run/report.html"
 
 lint: $(VENV)/.installed-dev
 	$(PY) -m ruff format --check .

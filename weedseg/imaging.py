@@ -48,8 +48,10 @@ _DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 _BROKEN = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, MemoryError),
     *(struct.error, zlib.error, OverflowError),
+    UserWarning,  # Pillow's word on a damaged file, where warnings are errors
 )
 _TRANSPOSED = (5, 6, 7, 8)
+_BOMB = (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning)
 _EXIF_KEYS = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"})
 _WANTED = "a whole JPEG, PNG, TIFF or WebP photo"
 _MASK_HINT = ("a whole PNG or TIFF mask", "save it again")
@@ -302,7 +304,7 @@ def _picture(
             if max_pixels is not None and picture.width * picture.height > max_pixels:
                 raise ImageError(*_too_large(name, picture.size, max_pixels))
             yield picture
-    except PillowImage.DecompressionBombError as error:
+    except _BOMB as error:
         raise ImageError(*_too_large(name, None, max_pixels or MAX_PIXELS)) from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{name}: no picture in it", _WANTED, "replace or remove it") from error
@@ -353,7 +355,7 @@ def _mask_array(
 def _exif(picture: PillowImage.Image) -> PillowImage.Exif:
     """Read EXIF data; a PNG is decoded for it only if it has some, which Pillow always would."""
     if picture.format == "PNG" and not _EXIF_KEYS & picture.info.keys():
-        file = picture.fp
+        file = getattr(picture, "fp", None)
         if file is not None and not _late_text(file):
             return PillowImage.Exif()
     return picture.getexif()

@@ -48,7 +48,7 @@ def test_result_panels_of_any_size(size: tuple[int, int], with_mask: bool) -> No
     assert drawn.dtype == np.uint8
     assert drawn.ndim == 3
     num_panels = 4 if with_mask else 3
-    assert drawn.shape[1] <= num_panels * 480 + (num_panels - 1) * 8
+    assert drawn.shape[1] <= num_panels * 400 + (num_panels - 1) * 8
 
 
 def test_legend_grows_with_many_classes() -> None:
@@ -59,24 +59,32 @@ def test_legend_grows_with_many_classes() -> None:
     assert many.shape[0] > few.shape[0]
 
 
-def test_side_by_side_keeps_small_panels_pixel_for_pixel() -> None:
-    drawn = side_by_side([("a", IMAGE), ("b", IMAGE)])
-    assert np.array_equal(drawn[-60:, :90], IMAGE)
-    assert np.array_equal(drawn[-60:, -90:], IMAGE)
-    assert (drawn[-60:, 90:-90] == 255).all()
+def test_side_by_side_keeps_panels_pixel_for_pixel() -> None:
+    panel = RNG.integers(0, 256, (60, 300, 3)).astype(np.uint8)
+    drawn = side_by_side([("a", panel), ("b", panel)])
+    assert np.array_equal(drawn[-60:, :300], panel)
+    assert np.array_equal(drawn[-60:, -300:], panel)
+    assert (drawn[-60:, 300:-300] == 255).all()
+
+
+def test_side_by_side_enlarges_small_panels_by_a_whole_number() -> None:
+    drawn = side_by_side([("a", IMAGE)])
+    assert np.array_equal(drawn[-180:, :270], IMAGE.repeat(3, axis=0).repeat(3, axis=1))
 
 
 def test_reconstruction_grid() -> None:
-    tiles = RNG.integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
-    hidden = np.zeros((2, 64, 64), bool)
-    hidden[:, :32] = True
-    grid = reconstruction_grid(tiles, hidden, tiles)
-    last_row = grid[-64:]
-    assert np.array_equal(last_row[:, :64], tiles[1])
-    assert (last_row[:32, 72:136] == 128).all()
-    assert np.array_equal(last_row[32:, 72:136], tiles[1, 32:])
-    assert np.array_equal(last_row[:, 144:208], tiles[1])
-    assert len(np.unique(last_row[:, 216:].reshape(-1, 3), axis=0)) == 1  # no error anywhere
+    tiles = RNG.integers(0, 256, (2, 256, 256, 3)).astype(np.uint8)
+    hidden = np.zeros((2, 256, 256), bool)
+    hidden[:, :128] = True
+    image, seen, drawn, error = (
+        reconstruction_grid(tiles, hidden, tiles)[-256:, left : left + 256]
+        for left in range(0, 4 * 264, 264)
+    )
+    assert np.array_equal(image, tiles[1])
+    assert np.array_equal(drawn, tiles[1])
+    assert (seen[:128] == 128).all()
+    assert np.array_equal(seen[128:], tiles[1, 128:])
+    assert len(np.unique(error.reshape(-1, 3), axis=0)) == 1  # no error anywhere
 
 
 def test_sizes_must_fit() -> None:

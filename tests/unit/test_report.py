@@ -15,6 +15,9 @@ import pytest
 from weedseg.classes import DEFAULT_CLASSES
 from weedseg.config import Recipe
 from weedseg.errors import OutputError
+from weedseg.evaluation import plots
+from weedseg.evaluation.baselines import ColourThreshold, score_baselines
+from weedseg.evaluation.confusion import RoleScores
 from weedseg.evaluation.pictures import reconstruction_grid, result_panels
 from weedseg.evaluation.scores import Evaluation, untested
 from weedseg.imaging import write_png
@@ -141,9 +144,7 @@ def fabricate_run(run: Path) -> Path:
     return run
 
 
-def field_baseline():
-    from weedseg.evaluation.baselines import ColourThreshold, score_baselines
-
+def field_baseline() -> RoleScores:
     photos = [field_photo(i) for i in range(2)]
     images, masks = [p[0] for p in photos], [p[1] for p in photos]
     colours = ColourThreshold.fit(images, masks)
@@ -153,6 +154,13 @@ def field_baseline():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fabricate_run(tmp_path_factory.mktemp("runs") / "north field")
+
+
+@pytest.fixture(autouse=True)
+def _quick_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take most of the time and have tests of their own; the first test draws them."""
+    if "nothing_is_fetched" not in request.node.name:
+        monkeypatch.setattr(plots, "_data_uri", lambda figure: "data:image/svg+xml;base64,")
 
 
 def test_every_section_is_there_and_nothing_is_fetched(run: Path) -> None:
@@ -176,7 +184,7 @@ def test_numbers_labels_and_words(run: Path) -> None:
         assert percent(values["iou"][name]) in page.text
         assert interval(values["intervals"]["recall"][name]) in page.text
     assert page.text.count("within-field") >= 10
-    assert "Weed IoU (within-field)" in page.text
+    assert "Weed IoU within-field" in page.text
     assert "no test photo was among them" in page.text
     assert "20 min 50 s" in page.text
     assert "80.0 %" in page.text
@@ -277,6 +285,15 @@ def test_only_so_many_pictures(tmp_path: Path) -> None:
             tmp_path / "evaluation/pictures" / f"{number:02d}.png", np.zeros((2, 2), np.uint8)
         )
     assert len(Page(render_report(tmp_path)).links) == MAX_PICTURES
+
+
+def test_large_and_broken_pictures(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype(np.uint8)
+    write_png(tmp_path / "evaluation/pictures/1.png", noise)
+    (tmp_path / "evaluation/pictures/2.png").write_bytes(b"\x89PNG" + bytes(300_000))
+    [link] = Page(render_report(tmp_path)).links
+    assert link.startswith("data:image/jpeg;base64,")
+    assert len(link) < (tmp_path / "evaluation/pictures/1.png").stat().st_size
 
 
 def test_cross_validation_words() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +26,7 @@ VERBS: dict[str, str] = {
     "evaluate": "Score the segmenter on held-out photos.",
     "export": "Write model.onnx and prove that it is right.",
     "synth": "Draw a small synthetic farm with masks.",
+    "bench": "Measure on real photos what the README claims.",
     "doctor": "Show what runs here and what to install.",
 }
 
@@ -56,6 +58,8 @@ def load_verb(verb: str) -> Any:
         The command, ready to be invoked.
     """
     function = getattr(importlib.import_module(f"weedseg.cli.{verb}"), verb)
+    if isinstance(function, typer.Typer):  # a verb with verbs of its own
+        return typer.main.get_command(function)
     text = inspect.getdoc(function) or VERBS[verb]
     for section in ("\n\nArgs:", "\n\nReturns:", "\n\nRaises:"):
         text = text.split(section, maxsplit=1)[0]
@@ -106,4 +110,5 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    return run(app, arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    return run(app, arguments or ["--help"])

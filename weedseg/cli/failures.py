@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import traceback
@@ -37,21 +38,22 @@ _OUT_OF_MEMORY = (
 _FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
 
 
-def run(app: typer.Typer, arguments: list[str] | None) -> int:
+def run(app: typer.Typer, arguments: list[str]) -> int:
     """Run an app; whatever goes wrong becomes one line and an exit code.
 
     Args:
         app: The command line.
-        arguments: What follows the program's name; None takes the process's own.
+        arguments: What follows the program's name.
 
     Returns:
         The exit code.
     """
     set_up_logging()
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may be any bytes
     command = typer.main.get_command(app)
     try:
-        result = command.main(arguments or ["--help"], prog_name="weedseg", standalone_mode=False)
+        result = command.main(arguments, prog_name="weedseg", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except KeyboardInterrupt:

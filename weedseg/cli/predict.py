@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,12 +89,14 @@ class _ProgressBar:
             TextColumn("segmenting"),
             BarColumn(),
             MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
             TextColumn("{task.fields[photo]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self._task = self._bar.add_task("photos", total=None, photo="")
+        self._task = self._bar.add_task("photos", total=None, photo="", rate="")
+        self._start_s = time.monotonic()
 
     def __enter__(self) -> _ProgressBar:
         self._bar.start()
@@ -104,6 +107,11 @@ class _ProgressBar:
 
     def update(self, progress: PhotoProgress) -> None:
         """Show one more photo."""
+        rate = progress.done / max(time.monotonic() - self._start_s, 1e-3)
         self._bar.update(
-            self._task, completed=progress.done, total=progress.total, photo=progress.photo
+            self._task,
+            completed=progress.done,
+            total=progress.total,
+            photo=progress.photo,
+            rate=f"{rate:.2f} photos/s",
         )

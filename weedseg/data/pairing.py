@@ -84,7 +84,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
     except OSError:
-        return False
+        return entry.is_symlink()
 
 
 def is_image(path: Path) -> bool:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -99,8 +100,8 @@ def predict_folder(
     run = _Run(segmenter, out, overlay)
     errors: dict[str, str] = {}
     num_segmented = 0
-    try:
-        for number, (photo, loaded) in enumerate(_decode_ahead(photos, run), start=1):
+    with closing(run.manifest), closing(_decode_ahead(photos, run)) as coming:
+        for number, (photo, loaded) in enumerate(coming, start=1):
             result = None
             if isinstance(loaded, str):
                 errors[photo.name] = loaded
@@ -111,8 +112,6 @@ def predict_folder(
                 num_segmented += 1
             if progress is not None:
                 progress(Progress(done=number, total=len(photos), photo=photo.name, result=result))
-    finally:
-        run.manifest.close()
     run.manifest.rewrite()
     _write_errors(out / ERRORS_NAME, errors)
     table = out / COVERAGE_NAME
@@ -194,7 +193,7 @@ class _Run:
 
 def _decode_ahead(
     photos: list[FoundPhoto], run: _Run
-) -> Iterator[tuple[FoundPhoto, _Loaded | str | None]]:
+) -> Generator[tuple[FoundPhoto, _Loaded | str | None], None, None]:
     """Yield each photo with what `_Run.load` gives; the next one loads in the meantime."""
     with ThreadPoolExecutor(1, thread_name_prefix="weedseg-decode") as pool:
         coming = pool.submit(run.load, photos[0])

@@ -20,9 +20,10 @@ from weedseg.imaging import ClassMap, Image, Mask
 IGNORED_COLOUR = (150, 150, 150)
 ERROR_SCALE = 64
 """Reconstruction error that is drawn brightest, grey levels of 255."""
+SMALLEST_PANEL_PX = 240
 _GAP_PX = 8
-_STRIP_PX = 30
-_TEXT_PX = 17
+_STRIP_PX = 34
+_TEXT_PX = 20
 _INK = (35, 35, 35)
 
 
@@ -78,7 +79,7 @@ def result_panels(
         classes: The classes and their colours.
 
     Returns:
-        One picture; each panel is at most 480 px wide and high.
+        One picture; the longer side of a panel is 240 to 400 px.
 
     Raises:
         FieldDataError: Sizes differ.
@@ -96,26 +97,31 @@ def result_panels(
     return np.concatenate([picture, _legend(picture.shape[1], classes, ignored)])
 
 
-def side_by_side(panels: Sequence[tuple[str, Image]], side_px: int = 480) -> Image:
+def side_by_side(panels: Sequence[tuple[str, Image]], side_px: int = 400) -> Image:
     """Put captioned panels of one size next to each other.
 
     Args:
         panels: Caption and picture, (H, W, 3), each.
-        side_px: Longest side of a drawn panel, px; larger ones are shrunk.
+        side_px: Longest side of a drawn panel, px; larger ones are shrunk, and those below
+            `SMALLEST_PANEL_PX` are enlarged by a whole number.
 
     Returns:
         (h + caption strip, w, 3) on white.
     """
     height, width = panels[0][1].shape[:2]
-    scale = min(1.0, side_px / max(height, width))
+    longest = max(height, width)
+    scale = (
+        min(1.0, side_px / longest)
+        if longest >= SMALLEST_PANEL_PX
+        else -(-SMALLEST_PANEL_PX // longest)
+    )
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     columns = []
     for number, (caption, panel) in enumerate(panels):
         if number:
             columns.append(_blank(size[1] + _STRIP_PX, _GAP_PX))
-        drawn = panel
-        if scale < 1:
-            drawn = cv2.resize(panel, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+        drawn = cv2.resize(panel, size, interpolation=how).astype(np.uint8)
         columns.append(np.concatenate([_caption(caption, size[0]), drawn]))
     return np.concatenate(columns, axis=1)
 

@@ -5,8 +5,8 @@ marker or place as well. The input is the plain data of ``evaluation.json`` (see
 `weedseg.evaluation.scores`) and of ``metrics.jsonl``, so that a figure needs files only.
 
 ``metrics.jsonl`` holds one object a line: ``step`` and any numbers by name, among them ``loss``,
-``lr``, ``seconds``, ``hidden_l1``, ``random_hidden_l1``, ``stage`` (pretraining), ``val_weed_iou``, ``val_miou`` and
-``fold`` (fine-tuning). Keys that are absent or null are not drawn.
+``lr``, ``seconds``; ``hidden_l1``, ``random_hidden_l1``, ``stage`` (pretraining); ``val_weed_iou``,
+``val_miou``, ``fold`` (fine-tuning). Keys that are absent or null are not drawn.
 """
 
 from __future__ import annotations
@@ -165,11 +165,12 @@ def pretraining_plot(rows: Rows) -> str | None:
         _curve(axes, rows, "loss", "loss", _LINES[0])
         _curve(axes, rows, "hidden_l1", "L1 on hidden patches", _LINES[1])
         _curve(axes, rows, "random_hidden_l1", "L1 on randomly hidden patches", _LINES[2], "o")
-        starts = [b["step"] for a, b in pairwise(rows) if a.get("stage") != b.get("stage")]
+        staged = [row for row in rows if row.get("stage") is not None and _finite(row.get("step"))]
+        starts = [b["step"] for a, b in pairwise(staged) if a["stage"] != b["stage"]]
         for number, start in enumerate(starts):
             label = "" if number else "a new stage begins"
             axes.axvline(start, color=GREY, lw=1, ls=":", label=label)
-        axes.set(xlabel="step", ylabel="loss (no unit)", ylim=(0, None))
+        axes.set(xlabel="step", ylabel="loss (no unit)", xlim=(0, None), ylim=(0, None))
         axes.set_title("Pretraining: reconstruction of hidden patches")
         axes.legend()
         return _data_uri(figure)
@@ -195,10 +196,10 @@ def finetuning_plot(rows: Rows, label: str = "") -> str | None:
             if scored:
                 _curve(panels[1], part, "val_weed_iou", "weed IoU" if named else "", _LINES[1], "^")
                 _curve(panels[1], part, "val_miou", "mean IoU" if named else "", _LINES[0], "o")
-        panels[0].set(xlabel="step", ylabel="loss (no unit)", ylim=(0, None))
+        panels[0].set(xlabel="step", ylabel="loss (no unit)", xlim=(0, None), ylim=(0, None))
         panels[0].set_title("Fine-tuning: loss")
         if scored:
-            panels[1].set(xlabel="step", ylabel="IoU, %", ylim=(0, 100))
+            panels[1].set(xlabel="step", ylabel="IoU, %", xlim=(0, None), ylim=(0, 100))
             _title(panels[1], "Validation photos", {"label": label})
             panels[1].legend(loc="lower right")
         return _data_uri(figure)
@@ -259,5 +260,5 @@ def _panels(num: int, width: float = 4.0, height: float = 3.7) -> tuple[Figure, 
 def _data_uri(figure: Figure) -> str:
     buffer = io.BytesIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", metadata=nothing)
+    figure.savefig(buffer, format="svg", metadata=nothing, bbox_inches="tight", pad_inches=0.06)
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

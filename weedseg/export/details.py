@@ -105,24 +105,27 @@ def model_properties(
         "standardization_std": [1.0, 1.0, 1.0],
         "seg_thresh": 0.5,
         "seg_small_segment": 0,
-        "weedseg": {
-            "schema": SCHEMA,
-            "classes": classes.to_list(),
-            "roles": {role.value: list(classes.ids_of(role)) for role in Role},
-            "resize": {"kind": "scale", "scale": details.scale},
-            "overlap_px": details.overlap_px,
-            "temperature": details.temperature,
-            "mm_per_px": details.mm_per_px,
-            "data_fingerprint": details.data_fingerprint,
-            "metrics": details.metrics,
-            "evaluation_note": details.evaluation_note,
-            "parity": parity,
-            "golden_sha256": golden_sha256,
-            "quantisation": "none",
-            "weedseg_version": weedseg.__version__,
-        },
+        "weedseg": _own(classes, details) | {"parity": parity, "golden_sha256": golden_sha256},
     }
     return {key: to_literal(value) for key, value in values.items() if value is not None}
+
+
+def _own(classes: ClassTable, details: ModelDetails) -> dict[str, Any]:
+    """Return what the edge runtime reads."""
+    return {
+        "schema": SCHEMA,
+        "classes": classes.to_list(),
+        "roles": {role.value: list(classes.ids_of(role)) for role in Role},
+        "resize": {"kind": "scale", "scale": details.scale},
+        "overlap_px": details.overlap_px,
+        "temperature": details.temperature,
+        "mm_per_px": details.mm_per_px,
+        "data_fingerprint": details.data_fingerprint,
+        "metrics": details.metrics,
+        "evaluation_note": details.evaluation_note,
+        "quantisation": "none",
+        "weedseg_version": weedseg.__version__,
+    }
 
 
 def _resolution_cm(details: ModelDetails) -> float | None:

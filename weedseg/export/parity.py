@@ -78,24 +78,11 @@ def check_parity(
         Segmenter(shipped, batch=batch, require_provider="cpu", threads=_num_threads())
         for batch in BATCHES
     ]
-    metadata = segmenters[0].metadata
-    reference = _Reference(net, twin, metadata)
-    tally = _Tally()
-    num_weed_photos = 0
-    for number, photo in enumerate(photos):
-        class_map = reference.segment(photo, BATCHES[-1]).class_map
-        num_weed_photos += _weed(class_map, metadata.classes).mean() >= MIN_WEED_SHARE
-        images = _variants(photo, class_map, metadata)
-        if not number:
-            images.append(_mosaic(photo, metadata))
-        for image in images:
-            turn = tally.num_images % len(BATCHES)
-            expected = reference.segment(image, BATCHES[turn])
-            chosen = segmenters[turn : turn + 1] if number else segmenters
-            tally.add([segmenter.segment(image) for segmenter in chosen], expected)
+    reference = _Reference(net, twin, segmenters[0].metadata)
+    tally, num_weed_photos = _compare(reference, segmenters, photos)
     figures = {
         "photos": len(photos),
-        "weed_photos": int(num_weed_photos),
+        "weed_photos": num_weed_photos,
         "images": tally.num_images,
         "pixels": tally.num_pixels,
         "max_dlogit": float(f"{reference.max_dlogit:.3g}"),
@@ -107,6 +94,27 @@ def check_parity(
     }
     _judge(figures, tolerance)
     return figures
+
+
+def _compare(
+    reference: _Reference, segmenters: Sequence[Segmenter], photos: Sequence[Image]
+) -> tuple[_Tally, int]:
+    """Run all images; returns the differences and the number of photos with weeds."""
+    tally = _Tally()
+    num_weed_photos = 0
+    metadata = segmenters[0].metadata
+    for number, photo in enumerate(photos):
+        class_map = reference.segment(photo, BATCHES[-1]).class_map
+        num_weed_photos += int(_weed(class_map, metadata.classes).mean() >= MIN_WEED_SHARE)
+        images = _variants(photo, class_map, metadata)
+        if not number:
+            images.append(_mosaic(photo, metadata))
+        for image in images:
+            turn = tally.num_images % len(BATCHES)
+            expected = reference.segment(image, BATCHES[turn])
+            chosen = segmenters[turn : turn + 1] if number else segmenters
+            tally.add([segmenter.segment(image) for segmenter in chosen], expected)
+    return tally, num_weed_photos
 
 
 def _judge(figures: Mapping[str, Any], tolerance: Tolerance) -> None:

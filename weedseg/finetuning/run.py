@@ -62,15 +62,8 @@ def finetune(
         FieldDataError: No weed pixel in any training mask.
         TrainingError: The loss stayed NaN.
     """
-    torch.manual_seed(options.seed)
-    net = build_net(recipe.net, len(farm.classes))
-    initialise(net, options.init)
-    training, validation = (_pool(farm, part, recipe, options) for part in photos)
-    if training is None:
-        raise FieldDataError("no labelled photo to train on", "at least one", "label some photos")
-    task = FinetuneTask(net, (training, validation), farm.classes, recipe, options.seed)
-    _check_classes(task, farm)
-    start_head(net, _log_priors(task.counts))
+    task = build_task(farm, photos, recipe, options)
+    net = task.net
     result = fit(task, _fit_options(recipe, options), reporter)
     best = options.folder / "checkpoints" / f"{checkpoint.BEST}.pt"
     if result.best_score is not None:
@@ -83,17 +76,41 @@ def finetune(
         "step_seconds": result.median_step_seconds if result.step_seconds else None,
         "num_train": len(photos[0]),
         "num_val": len(photos[1]),
-        "bad_photos": list(training.bad_names),
+        "bad_photos": list(task.pool.bad_names),
         "num_reloads": result.num_reloads,
         "class_weights": [float(w) for w in task.weights],
         "init": options.init,
     }
     if distributed.rank() == 0:
-        data = dump_weights(net, with_head=True)
+        data = dump_weights(net)
         checkpoint.write_durably(options.folder / "weights.safetensors", data)
         text = json.dumps(summary, indent=1, allow_nan=False)
         checkpoint.write_durably(options.folder / "finetune.json", text.encode())
     return summary
+
+
+def build_task(
+    farm: Farm,
+    photos: tuple[tuple[Photo, ...], tuple[Photo, ...]],
+    recipe: Recipe,
+    options: FinetuneOptions,
+) -> FinetuneTask:
+    """Build network, pools and task; the head is always new and seeded.
+
+    Raises:
+        FieldDataError: There is no labelled photo, or no weed pixel in any of them.
+        CheckpointError: The first weights do not fit.
+    """
+    torch.manual_seed(options.seed)
+    net = build_net(recipe.net, len(farm.classes))
+    initialise(net, options.init)
+    training, validation = (_pool(farm, part, recipe, options) for part in photos)
+    if training is None:
+        raise FieldDataError("no labelled photo to train on", "at least one", "label some photos")
+    task = FinetuneTask(net, (training, validation), farm.classes, recipe, options.seed)
+    _check_classes(task, farm)
+    start_head(net, _log_priors(task.counts))
+    return task
 
 
 def _pool(

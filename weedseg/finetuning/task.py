@@ -20,6 +20,7 @@ from weedseg.data.datasets import PhotoPool, photo_numbers
 from weedseg.evaluation.confusion import ConfusionMatrix, role_scores
 from weedseg.finetuning.losses import class_weights, jaccard_loss, weighted_cross_entropy
 from weedseg.nets.prediction import predict_class_map
+from weedseg.nets.segmenter import SegmentationNet
 from weedseg.training import distributed
 
 SMALLEST_NORMED_BATCH = 4
@@ -42,7 +43,7 @@ class FinetuneTask:
 
     def __init__(
         self,
-        net: nn.Module,
+        net: SegmentationNet,
         pools: tuple[PhotoPool, PhotoPool | None],
         classes: ClassTable,
         recipe: Recipe,

@@ -1,4 +1,4 @@
-"""Weights on disk: encoder and decoder as safetensors, which can hold no code."""
+"""Weights on disk as safetensors, which can hold no code."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from weedseg.nets.segmenter import SegmentationNet
 HEAD = "head."
 
 
-def dump_weights(net: SegmentationNet, with_head: bool) -> bytes:
+def dump_weights(net: SegmentationNet) -> bytes:
     """Return a network's weights as the bytes of a safetensors file."""
     return save(
         {
             name: value.detach().cpu().contiguous()
             for name, value in net.state_dict().items()
-            if with_head or not name.startswith(HEAD)
         }
     )
 

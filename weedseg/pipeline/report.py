@@ -17,16 +17,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from weedseg.errors import OutputError
+import cv2
+
+from weedseg.errors import ImageError, OutputError
 from weedseg.evaluation import plots
 from weedseg.evaluation.scores import SCHEMA
-from weedseg.imaging import write_bytes
+from weedseg.imaging import decode_image, write_bytes
 from weedseg.pipeline import report_words as words
 from weedseg.pipeline.report_split import describe_split, split_rows
 
 MAX_PICTURES = 8
 MAX_ROWS = 300
-_MAX_PICTURE_BYTES = 4_000_000
+_LARGE_BYTES = 200_000
+_JPEG_QUALITY = 88
 _TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 _PACKAGES = ("weedseg", "python", "torch", "torchvision", "timm", "onnx", "onnxruntime", "numpy")
 
@@ -181,12 +184,17 @@ def _pictures(folder: Path) -> list[dict[str, str]]:
 
 
 def _picture(path: Path) -> str:
+    """Return a picture as a data URI, large ones as JPEG; "" when it cannot be read."""
     kind = _TYPES.get(path.suffix.lower())
     try:
-        if kind is None or path.stat().st_size > _MAX_PICTURE_BYTES:
+        if kind is None:
             return ""
         data = path.read_bytes()
-    except OSError:
+        if len(data) > _LARGE_BYTES and kind == "image/png":
+            pixels = cv2.cvtColor(decode_image(data, str(path)), cv2.COLOR_RGB2BGR)
+            quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+            data, kind = cv2.imencode(".jpg", pixels, quality)[1].tobytes(), "image/jpeg"
+    except (OSError, ImageError):
         return ""
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 

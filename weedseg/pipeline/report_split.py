@@ -77,12 +77,12 @@ def _cross_validation(split: Mapping[str, Any]) -> list[str]:
     return [
         (
             f"Cross-validation: {_photos(split, 'train')} with labels in {num_folds} folds. Every"
-            " figure is out-of-fold: each photo was predicted by a model that had not learned from its"
-            " label."
+            " figure is out-of-fold: each photo was predicted by a model that had not learned from"
+            " its label."
         ),
         (
-            "The model in this folder was then trained on all of them, for as many steps as the folds"
-            " found best. That model was not itself tested: no label is left that it has not seen."
+            "The model in this folder was then trained on all of them, for as many steps as the"
+            " folds found best. That model was not itself tested: it has seen every label."
         ),
     ]
 

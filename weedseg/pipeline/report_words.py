@@ -87,7 +87,8 @@ def grower_sentence(evaluation: Values) -> str:
     cover = weed_cover_error(evaluation)
     if cover is None:
         return sentence + "."
-    return sentence + f"; the weed cover it states for a photo is typically off by {points(cover)}."
+    typical = f"{100 * cover:.2f} percentage points"
+    return sentence + f"; the weed cover it states for a photo is typically off by {typical}."
 
 
 def weed_cover_error(evaluation: Values) -> float | None:

@@ -49,7 +49,7 @@ def pretrain(
     options: PretrainOptions,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
-    """Pretrain and write ``weights.safetensors`` (encoder and decoder) and ``pretrain.json``.
+    """Pretrain and write ``weights.safetensors`` and ``pretrain.json``.
 
     Args:
         farm: For classes and masks; masks are used for reporting only.
@@ -65,15 +65,8 @@ def pretrain(
         TrainingError: The loss stayed NaN.
         FieldDataError: Too many photos are unreadable.
     """
-    torch.manual_seed(options.seed)
-    net = build_net(recipe.net, 3)
-    initialise(net, options.init)
-    scale = working_scale(photos, recipe.data.scale)
-    pool = PhotoPool(
-        farm, photos, scale, recipe.data.cache_mib, bad_photo_share=recipe.data.bad_photo_share
-    )
-    task = PretrainTask(net, pool, recipe, options.seed, _selection_log(farm, photos, recipe, scale))
-    start_head(net, task.fill)
+    task = build_task(farm, photos, recipe, options)
+    net, pool = task.net, task.pool
     result = fit(task, _fit_options(recipe, task, options), reporter)
     leader = distributed.rank() == 0
     summary = {
@@ -85,7 +78,7 @@ def pretrain(
         "num_photos": len(pool),
         "bad_photos": list(pool.bad_names),
         "num_reloads": result.num_reloads,
-        "scale": scale,
+        "scale": task.scale,
         "init": options.init,
         "hidden_classes": task.log.class_shares(farm.classes.names),
     }
@@ -93,11 +86,34 @@ def pretrain(
         reestimate_batch_norm(net, pool, recipe, options.seed)
         last = max(recipe.pretrain.steps - 1, 0)
         write_picture(task, last, options.folder / "pictures" / f"step-{result.steps:06d}.png")
-        write_durably(options.folder / "weights.safetensors", dump_weights(net, with_head=False))
+        write_durably(options.folder / "weights.safetensors", dump_weights(net))
         write_durably(
             options.folder / "pretrain.json", json.dumps(summary, indent=1, allow_nan=False).encode()
         )
     return summary
+
+
+def build_task(
+    farm: Farm, photos: tuple[Photo, ...], recipe: Recipe, options: PretrainOptions
+) -> PretrainTask:
+    """Build network, pool and task; the network's first weights are seeded.
+
+    Raises:
+        CheckpointError: The first weights do not fit.
+        FieldDataError: There is no readable photo.
+    """
+    torch.manual_seed(options.seed)
+    net = build_net(recipe.net, 3)
+    initialise(net, options.init)
+    scale = working_scale(photos, recipe.data.scale)
+    pool = PhotoPool(
+        farm, photos, scale, recipe.data.cache_mib, bad_photo_share=recipe.data.bad_photo_share
+    )
+    log = _selection_log(farm, photos, recipe, scale)
+    task = PretrainTask(net, pool, recipe, options.seed, log)
+    task.scale = scale
+    start_head(net, task.fill)
+    return task
 
 
 def _selection_log(

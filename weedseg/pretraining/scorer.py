@@ -28,6 +28,8 @@ class Scored:
     """What scoring one photo gave."""
 
     grid: scoring.Grid
+    mean_error: float
+    """Mean error of the photo's patches: how little the network knows photos like it."""
     gradient_correlation: float
     """Correlation of the score with edges; above 0.8 selection is only an edge detector."""
 
@@ -97,7 +99,7 @@ class PhotoScorer:
         contrast, usable = scoring.contrast_and_usable(target, patch_px)
         grid_scores = scoring.reducible(raw, contrast, usable) if self._config.reducible else raw
         edges = scoring.gradient_energy(target, patch_px)
-        return Scored(grid_scores, _correlation(grid_scores, edges))
+        return Scored(grid_scores, float(raw.mean()), _correlation(grid_scores, edges))
 
     def _error(self, net: nn.Module, target: Tensor, hidden: scoring.Hidden) -> scoring.Grid:
         patch_px = self._pretrain.patch_px

@@ -19,6 +19,7 @@ from weedseg.config import Recipe
 from weedseg.data import augment
 from weedseg.data.datasets import PhotoPool, photo_numbers
 from weedseg.imaging import Image
+from weedseg.nets.segmenter import SegmentationNet
 from weedseg.pretraining import patches, selection
 from weedseg.pretraining.diagnostics import SelectionLog
 from weedseg.pretraining.scorer import PhotoScorer
@@ -53,7 +54,10 @@ class TileBatch:
 class PretrainTask:
     """Hide, reconstruct, compare; score photos at every stage border."""
 
-    def __init__(self, net: nn.Module, pool: PhotoPool, recipe: Recipe, seed: int, log: SelectionLog) -> None:
+    scale = 1.0
+    """Working resolution of the pool, share of the photo's."""
+
+    def __init__(self, net: SegmentationNet, pool: PhotoPool, recipe: Recipe, seed: int, log: SelectionLog) -> None:
         """Prepare the first stage.
 
         Args:

@@ -84,6 +84,11 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
+def wait_for_all() -> None:
+    """Wait until every process is here."""
+    gather(None)
+
+
 def any_process(flag: bool) -> bool:
     """Tell whether a flag is set in any process."""
     return any(gather(flag))

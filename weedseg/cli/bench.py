@@ -1,0 +1,107 @@
+"""``weedseg bench``: measure what the README claims; every run adds one line of JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from weedseg.cli import options
+
+bench = typer.Typer(
+    help="Benchmarks on real photos; each run adds one line of JSON.", rich_markup_mode=None
+)
+
+DataRoot = Annotated[Path, typer.Option(help="Folder that holds cwfid/ and peanut/.")]
+LINES = Path("models/benchmarks")
+SIZING = {"cwfid": "data.scale=0.5", "peanut": "data.scale=0.6667"}
+"""Working resolution of each set in benchmarks: both come to about 640 px."""
+STEPS = ("pretrain.steps=600", "finetune.steps=250")
+
+
+@bench.command()
+def pretraining(
+    data: DataRoot,
+    *,
+    dataset: Annotated[str, typer.Option(help="cwfid or peanut.")] = "cwfid",
+    arms: Annotated[str, typer.Option(help="N,I,R,P,F,S+,I+R,I+S+")] = "N,I,R,S+",
+    seeds: Annotated[int, typer.Option(min=1, help="Pretraining and fine-tuning seeds.")] = 3,
+    labels: Annotated[int, typer.Option(min=1, help="Labelled photos.")] = 10,
+    settings: options.Settings = None,
+    out: Annotated[Path, typer.Option(help="Folder of the run lines.")] = LINES / "pretraining",
+    work: Annotated[Path, typer.Option(help="Folder for weights; may be deleted.")] = Path(
+        "runs/bench"
+    ),
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of this process.")] = 1,
+) -> None:
+    """Compare first weights at few labels; a stopped benchmark goes on, two processes share it.
+
+    Raises:
+        ConfigError: Data set, arm or setting is unknown.
+    """
+    import torch
+
+    from weedseg.bench.pretraining import Plan, load_dataset, read_lines, run_plan
+    from weedseg.bench.tables import pretraining_table
+    from weedseg.cli.progress import TrainingBar
+
+    torch.set_num_threads(threads)
+    plan = Plan(
+        dataset=load_dataset(dataset, data / dataset),
+        arms=tuple(arms.split(",")),
+        pretrain_seeds=seeds,
+        finetune_seeds=seeds,
+        labels=labels,
+        settings=tuple(settings or (SIZING[dataset], *STEPS)),
+        lines=out / f"{dataset}.jsonl",
+        work=work,
+    )
+    with TrainingBar() as bar:
+        num = run_plan(plan, bar)
+    typer.echo(f"{num} runs done by this process; lines: {plan.lines}")
+    typer.echo(pretraining_table(read_lines(plan.lines)))
+
+
+@bench.command()
+def throughput(
+    data: DataRoot,
+    *,
+    dataset: Annotated[str, typer.Option(help="cwfid or peanut.")] = "cwfid",
+    steps: Annotated[int, typer.Option(min=20, help="Pretraining steps per round.")] = 60,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds.")] = 5,
+    settings: options.Settings = None,
+    out: Annotated[Path, typer.Option(help="File of the lines.")] = LINES / "throughput.jsonl",
+) -> None:
+    """Compare the training loop with its bare step, in turns; says ratio, scoring share, memory.
+
+    Raises:
+        ConfigError: Data set or setting is unknown.
+    """
+    from weedseg.bench.pretraining import append_line, load_dataset
+    from weedseg.bench.throughput import measure_throughput, with_few_steps
+    from weedseg.config import load_recipe
+
+    recipe = load_recipe("default", list(settings or (SIZING[dataset],)))
+    line = measure_throughput(
+        load_dataset(dataset, data / dataset), with_few_steps(recipe, steps), rounds
+    )
+    append_line(out, line)
+    typer.echo(
+        f"loop {line['loop_step_seconds']:.3f} s a step, bare {line['bare_step_seconds']:.3f} s: "
+        f"{100 * line['ratio']:.1f} %; scoring {100 * line['scoring_share']:.1f} % of the time; "
+        f"peak memory {line['peak_memory_bytes'] / 2**20:.0f} MiB"
+    )
+
+
+@bench.command()
+def table(
+    lines: Annotated[list[Path], typer.Argument(help="Files of run lines.")],
+) -> None:
+    """Print the table of pretraining runs as Markdown."""
+    from weedseg.bench.pretraining import read_lines
+    from weedseg.bench.tables import pretraining_table, verdict
+
+    rows = [line for path in lines for line in read_lines(path)]
+    typer.echo(pretraining_table(rows))
+    typer.echo(verdict(rows))

@@ -1,0 +1,53 @@
+"""``weedseg pretrain``: learn from all photos, labelled or not."""
+
+from __future__ import annotations
+
+import time
+
+import typer
+
+from weedseg.cli import options
+
+
+def pretrain(  # noqa: PLR0913 - one parameter per option of the command line
+    farm_images: options.FarmImages,
+    *,
+    labels: options.Labels = None,
+    out: options.Out = None,
+    recipe: options.RecipeName = "default",
+    settings: options.Settings = None,
+    init: options.Init = "none",
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    resume: options.Resume = False,
+) -> None:
+    """Pretrain only; weedseg finetune, evaluate and export go on with the run folder.
+
+    Raises:
+        WeedsegError: Something is wrong with folder, options or machine.
+    """
+    started = time.perf_counter()
+    from weedseg.cli.progress import TrainingBar
+    from weedseg.pipeline.stages import pretrain_stage
+    from weedseg.pipeline.train import prepare
+    from weedseg.training import distributed
+
+    chosen = options.run_options(
+        farm_images,
+        out,
+        recipe=recipe,
+        settings=settings,
+        device=device,
+        labels=labels,
+        init=init,
+        seed=seed,
+        resume=resume,
+    )
+    with distributed.process_group(), TrainingBar() as bar:
+        run = prepare(chosen, bar.say, started)
+        summary = pretrain_stage(run, bar)
+    typer.echo(
+        f"{summary['steps']} steps on {summary['num_photos']} photos; scoring took "
+        f"{100 * summary['scoring_share']:.1f} % of the time"
+    )
+    typer.echo(f"next: weedseg finetune {chosen.out}")

@@ -1,0 +1,79 @@
+"""``weedseg train``: a folder of field photos in, a model and its report out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from weedseg.cli import options
+from weedseg.cli.tables import show_evaluation
+
+if TYPE_CHECKING:
+    from weedseg.pipeline.train import Outcome
+
+
+def train(  # noqa: PLR0913 - one parameter per option of the command line
+    farm_images: options.FarmImages,
+    *,
+    labels: options.Labels = None,
+    out: options.Out = None,
+    recipe: options.RecipeName = "default",
+    settings: options.Settings = None,
+    init: options.Init = "none",
+    pretrain: Annotated[
+        bool, typer.Option("--pretrain/--no-pretrain", help="Learn from all photos first.")
+    ] = True,
+    minutes: options.Minutes = 0,
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    resume: options.Resume = False,
+) -> None:
+    """Pretrain on all photos, fine-tune on the labelled ones, export, measure and report.
+
+    Raises:
+        WeedsegError: Something is wrong with folder, options or machine.
+    """
+    from weedseg.cli.progress import TrainingBar
+    from weedseg.pipeline.train import train as run_train
+    from weedseg.training import distributed
+
+    chosen = options.run_options(
+        farm_images,
+        out,
+        recipe=recipe,
+        settings=settings,
+        device=device,
+        labels=labels,
+        init=init,
+        pretrain=pretrain,
+        minutes=minutes,
+        seed=seed,
+        resume=resume,
+    )
+    with distributed.process_group():
+        if distributed.rank():
+            run_train(chosen, _hear_nothing)
+            return
+        with TrainingBar() as bar:
+            outcome = run_train(chosen, bar.say, bar)
+    _show(outcome)
+
+
+def _hear_nothing(_sentence: Any) -> None:
+    return None
+
+
+def _show(outcome: Outcome) -> None:
+    folder = outcome.run.folder.path
+    if outcome.evaluation is None:
+        typer.echo("no labels yet: pretrained weights are kept; label these photos first:")
+        for name in outcome.label_first:
+            typer.echo(f"  {name}")
+        typer.echo(f"list: {folder / 'label_first.csv'}, pictures: {outcome.report}")
+        typer.echo(f"then: weedseg train --farm-images DIR --no-pretrain --init {folder}")
+        return
+    show_evaluation(outcome.evaluation)
+    typer.echo(f"model:  {outcome.run.folder.model}")
+    typer.echo(f"report: {outcome.report}")
+    typer.echo(f"next:   weedseg predict --model {outcome.run.folder.model} PHOTOS --out DIR")

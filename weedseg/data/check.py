@@ -1,0 +1,152 @@
+"""Everything wrong with a farm folder, before training, each fault with its path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from weedseg.classes import IGNORE_ID, Role
+from weedseg.data.index import Farm, Photo
+from weedseg.data.masks import read_mask
+from weedseg.errors import FieldDataError, ImageError, MaskError
+from weedseg.imaging import image_size, read_image
+
+MIN_SIDE_PX = 32
+"""Photos with a shorter side are faults: the network's coarsest cell is as large."""
+ERROR, WARNING = "error", "warning"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One thing that is wrong."""
+
+    severity: str
+    """error (training must not start) or warning (the photo is left out, or odd)."""
+    path: Path
+    error: FieldDataError
+    """What would be raised."""
+
+    @property
+    def sentence(self) -> str:
+        """What was found, what was expected, what to do."""
+        return str(self.error)
+
+
+def check_farm(farm: Farm, bad_photo_share: float = 0.05, decode_all: bool = True) -> list[Fault]:
+    """Look at every photo and mask of a farm.
+
+    An unreadable unlabelled photo is a warning, since training skips it, until there are more
+    than training allows; an unreadable labelled photo is an error.
+
+    Args:
+        farm: The farm.
+        bad_photo_share: Share of photos that training may skip, 0-1; above 0, one always may.
+        decode_all: Decode unlabelled photos too, which finds truncated ones; otherwise only their
+            headers are read.
+
+    Returns:
+        The faults: those of photos and masks in the order of their names, then those of the farm.
+    """
+    seen: set[int] = set()
+
+    def look(photo: Photo) -> tuple[list[Fault], set[int]]:
+        if photo.mask is None:
+            return list(_photo_faults(photo, decode_all)), set()
+        return _labelled_faults(farm, photo)
+
+    faults: list[Fault] = []
+    with ThreadPoolExecutor(2) as pool:
+        for found, classes in pool.map(look, farm.photos):
+            faults.extend(found)
+            seen |= classes
+    skipped = [f for f in faults if f.severity == WARNING and isinstance(f.error, ImageError)]
+    allowed = max(1, int(bad_photo_share * len(farm.photos))) if bad_photo_share else 0
+    if len(skipped) > min(allowed, len(farm.photos) - 1):
+        faults = [_as_error(f) if f in skipped else f for f in faults]
+    return [*faults, *_farm_faults(farm, seen)]
+
+
+def raise_on_errors(faults: Sequence[Fault]) -> None:
+    """Stop if any fault is an error.
+
+    Args:
+        faults: What `check_farm` found.
+
+    Raises:
+        FieldDataError: At least one is; an ImageError or MaskError if all of them are.
+    """
+    errors = [fault for fault in faults if fault.severity == ERROR]
+    if not errors:
+        return
+    first = errors[0].error
+    if len(errors) == 1:
+        raise first
+    kinds = {type(fault.error) for fault in errors}
+    kind = kinds.pop() if len(kinds) == 1 else FieldDataError
+    named = ", ".join(str(fault.path) for fault in errors[:3])
+    more = f" and {len(errors) - 3} more" if len(errors) > 3 else ""
+    raise kind(
+        f"{len(errors)} faults in {named}{more}, the first: {first.found}",
+        first.expected,
+        first.remedy,
+    )
+
+
+def _photo_faults(photo: Photo, decode: bool, severity: str = WARNING) -> Iterator[Fault]:
+    """Yield what is wrong with a photo."""
+    try:
+        height, width = read_image(photo.path).shape[:2] if decode else image_size(photo.path)
+    except ImageError as error:
+        yield Fault(severity=severity, path=photo.path, error=error)
+        return
+    if min(height, width) < MIN_SIDE_PX:
+        small = ImageError(
+            f"{photo.path} is {width}x{height} px",
+            f"at least {MIN_SIDE_PX} px a side",
+            "remove it",
+        )
+        yield Fault(severity=ERROR, path=photo.path, error=small)
+
+
+def _labelled_faults(farm: Farm, photo: Photo) -> tuple[list[Fault], set[int]]:
+    """Return what is wrong with a labelled photo, and the classes in its mask."""
+    faults = list(_photo_faults(photo, True, ERROR))
+    if photo.mask is None or any(isinstance(f.error, ImageError) for f in faults):
+        return faults, set()
+    try:
+        mask = read_mask(farm, photo)
+    except MaskError as error:
+        return [Fault(severity=ERROR, path=photo.mask, error=error)], set()
+    classes = set(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()) - {IGNORE_ID}
+    if not classes:
+        empty = MaskError(
+            f"mask {photo.mask} ignores every pixel", "annotated pixels", "finish or remove it"
+        )
+        faults.append(Fault(severity=WARNING, path=photo.mask, error=empty))
+    return faults, classes
+
+
+def _farm_faults(farm: Farm, seen: set[int]) -> Iterator[Fault]:
+    """Yield what is wrong with the farm as a whole, given the classes in its masks."""
+    for mask in farm.unmatched:
+        lost = MaskError(
+            f"mask {mask} has no photo",
+            "a photo with the same stem",
+            "add the photo or remove the mask",
+        )
+        yield Fault(severity=ERROR, path=mask, error=lost)
+    if seen and not seen & set(farm.classes.ids_of(Role.WEED)):
+        bare = FieldDataError(
+            f"no weed pixel in any of {len(farm.labelled)} masks of {farm.root}",
+            "some annotated weeds",
+            "label photos that show weeds, or check classes and palette",
+        )
+        yield Fault(severity=ERROR, path=farm.root, error=bare)
+
+
+def _as_error(fault: Fault) -> Fault:
+    return Fault(severity=ERROR, path=fault.path, error=fault.error)

@@ -1,0 +1,211 @@
+"""The stages of a run; each reads what the one before wrote, and is done once."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from weedseg.classes import Role
+from weedseg.data.datasets import PhotoPool
+from weedseg.data.index import Photo
+from weedseg.export.details import ModelDetails
+from weedseg.export.figures import add_figures
+from weedseg.export.model import export_model
+from weedseg.finetuning.run import FinetuneOptions, finetune
+from weedseg.imaging import Image, read_image
+from weedseg.nets.prediction import predict_class_map
+from weedseg.nets.segmenter import SegmentationNet, build_net
+from weedseg.nets.weights import load_whole
+from weedseg.pipeline.run import Run
+from weedseg.pretraining.run import PretrainOptions, pretrain
+from weedseg.training import distributed
+from weedseg.training.loop import Reporter
+
+Photos = tuple[Photo, ...]
+WEIGHTS = "weights.safetensors"
+NUM_PARITY_PHOTOS = 4
+NUM_WEED_CANDIDATES = 24
+
+
+def _timed(run: Run, name: str, stage: Callable[[], Any]) -> Any:
+    started = time.perf_counter()
+    result = stage()
+    run.folder.update("run.json", {"seconds": {name: time.perf_counter() - started}})
+    return result
+
+
+def pretrain_stage(run: Run, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Pretrain on all photos that the split allows; does nothing when it is done.
+
+    Raises:
+        TrainingError: Training cannot go on.
+    """
+    done = run.folder.read("pretrain/pretrain.json")
+    if done or not run.pretrain:
+        return done
+    options = PretrainOptions(
+        folder=run.folder.pretrain,
+        device=run.device,
+        seed=run.seed,
+        init=run.init,
+        resume=run.resume,
+    )
+    summary: dict[str, Any] = _timed(
+        run,
+        "pretrain",
+        lambda: pretrain(run.farm, run.pretrain_photos, run.recipe, options, reporter),
+    )
+    distributed.wait_for_all()
+    facts = {"scored_share": summary["scored_share"]}
+    run.folder.update("run.json", {**facts, "scoring_time_share": summary["scoring_share"]})
+    return summary
+
+
+def finetune_stage(run: Run, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Fine-tune; in a cross-validation, once per fold and then on all labels.
+
+    Raises:
+        TrainingError: Training cannot go on.
+        FieldDataError: No training mask shows a weed.
+    """
+    done = run.folder.read("finetune/finetune.json")
+    if done:
+        return done
+    summary: dict[str, Any] = _timed(run, "finetune", lambda: _finetune_all(run, reporter))
+    distributed.wait_for_all()
+    return summary
+
+
+def _finetune_all(run: Run, reporter: Reporter | None) -> dict[str, Any]:
+    split = run.split
+    if split.kind != "cross-validation":
+        return _finetune(run, (split.train, split.val), run.folder.finetune, "fine-tune", reporter)
+    best = []
+    for number, _ in enumerate(split.folds):
+        folder = fold_folder(run, number)
+        done = run.folder.read(f"{folder.relative_to(run.folder.path)}/finetune.json")
+        label = f"fold {number + 1} of {len(split.folds)}"
+        parts = fold_photos(split.folds, number)
+        summary = done or _finetune(run, parts, folder, label, reporter)
+        distributed.wait_for_all()
+        best.append(summary["best_step"])
+    steps = max(int(statistics.median(best)), 1)
+    final = replace(run, recipe=replace(run.recipe, finetune=replace(run.recipe.finetune, steps=steps)))
+    return _finetune(final, (split.train, ()), run.folder.finetune, "final model", reporter)
+
+
+def fold_folder(run: Run, number: int) -> Path:
+    """Return the folder of one fold."""
+    return run.folder.path / "folds" / f"fold-{number}"
+
+
+def fold_photos(folds: Sequence[Photos], number: int) -> tuple[Photos, Photos]:
+    """Return training and validation photos of a fold: the next fold chooses the best step."""
+    after = (number + 1) % len(folds)
+    rest = [photo for i, fold in enumerate(folds) if i not in (number, after) for photo in fold]
+    if not rest:  # two folds: nothing is left to choose the step by
+        return folds[after], ()
+    return tuple(rest), folds[after]
+
+
+def _finetune(
+    run: Run, photos: tuple[Photos, Photos], folder: Path, phase: str, reporter: Reporter | None
+) -> dict[str, Any]:
+    options = FinetuneOptions(
+        folder=folder,
+        device=run.device,
+        seed=run.seed,
+        scale=run.scale,
+        init=run.first_weights,
+        resume=run.resume,
+        phase=phase,
+    )
+    return finetune(run.farm, photos, run.recipe, options, reporter)
+
+
+def load_net(run: Run, weights: Path) -> SegmentationNet:
+    """Build the run's network with trained weights.
+
+    Raises:
+        CheckpointError: The weights are missing or do not fit.
+    """
+    net = build_net(run.recipe.net, len(run.farm.classes))
+    load_whole(net, weights)
+    return net
+
+
+def model_details(run: Run) -> ModelDetails:
+    """Say what the model file tells beside its network."""
+    known = [p.mm_per_px for p in run.farm.photos if p.mm_per_px is not None]
+    whole = known and len(known) == len(run.farm.photos)
+    return ModelDetails(
+        tile_px=run.recipe.export.tile_px,
+        overlap_px=run.recipe.export.overlap_px,
+        scale=run.scale,
+        mm_per_px=(min(known), max(known)) if whole else None,
+        data_fingerprint=run.farm.fingerprint(),
+        evaluation_note=_evaluation_note(run),
+    )
+
+
+def _evaluation_note(run: Run) -> str:
+    if run.split.kind == "untested":
+        return "accuracy unknown"
+    return "within-field" if run.split.within_field else f"held out by {run.split.basis}"
+
+
+def _metrics(run: Run) -> dict[str, Any] | None:
+    found = run.folder.read("evaluation.json")
+    if not found or found.get("miou") is None:
+        return None
+    return {
+        "miou": found["miou"],
+        "iou": {name: value for name, value in found["iou"].items() if value is not None},
+        "num_photos": found["num_photos"],
+    }
+
+
+def export_stage(run: Run) -> dict[str, Any]:
+    """Write ``model.onnx``, proven to equal the trained network; returns the parity figures.
+
+    Raises:
+        ParityError: The model differs.
+        OutputError: The disk is full.
+    """
+    net = load_net(run, run.folder.finetune / WEIGHTS)
+    photos = parity_photos(run, net)
+    figures: dict[str, Any] = _timed(
+        run,
+        "export",
+        lambda: export_model(net, run.farm.classes, model_details(run), photos, run.folder.model),
+    )
+    return figures
+
+
+def describe_stage(run: Run) -> None:
+    """Write the evaluation's figures into the metadata of ``model.onnx``.
+
+    Raises:
+        OutputError: The disk is full.
+    """
+    add_figures(run.folder.model, _metrics(run), _evaluation_note(run))
+
+
+def parity_photos(run: Run, net: SegmentationNet) -> list[Image]:
+    """Choose the photos with the most predicted weed among a few, at their own resolution."""
+    everything = run.split.test or run.split.train or run.farm.photos
+    step = max(len(everything) // NUM_WEED_CANDIDATES, 1)
+    candidates = everything[::step][:NUM_WEED_CANDIDATES]
+    pool = PhotoPool(run.farm, candidates, run.scale, run.recipe.data.cache_mib)
+    weeds = run.farm.classes.ids_of(Role.WEED)
+    shares = []
+    for number in range(len(pool)):
+        class_map = predict_class_map(net, pool.image(number), run.recipe.export.tile_px, 0)
+        shares.append(sum(float((class_map == i).mean()) for i in weeds))
+    order = sorted(range(len(pool)), key=lambda n: -shares[n])[:NUM_PARITY_PHOTOS]
+    return [read_image(candidates[pool.readable(n)].path) for n in order]
+
