@@ -9,6 +9,7 @@ VENV ?= .venv
 # cpu, gpu, or nothing where an ONNX Runtime is there already (Jetson): make demo RUNTIME=
 RUNTIME ?= cpu
 DEMO_MINUTES ?= 5
+MODEL_MINUTES ?= 20
 TEST_WORKERS ?= 2
 
 PY := $(VENV)/bin/python
@@ -18,7 +19,8 @@ comma := ,
 EXTRAS := $(if $(RUNTIME),$(RUNTIME)$(comma))train
 PYTEST := $(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile
 
-.PHONY: demo test check lint soak clean distclean
+# make model  train and write the released model again (20 minutes)
+.PHONY: demo model test check lint soak clean distclean
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -41,6 +43,19 @@ demo: $(VENV)/.installed
 	$(WEEDSEG) train --farm-images demo/farm --out demo/run --minutes $(DEMO_MINUTES)
 	$(WEEDSEG) predict --model demo/run/model.onnx demo/farm/field-1/2024-05-20/images --out demo/predictions
 	$(WEEDSEG) evaluate demo/run
+
+FIELD_DATA ?= ../shared/field_data
+PEANUT := Peanut dataset, peanut crop and weeds, hand-held photos, Vietnam; CC BY-SA 4.0; Tran and Phan, IEEE Access 11 (2023) 82640
+SYNTHETIC := Synthetic photos drawn by weedseg synth; no licence needed
+
+# the released model: train on peanut and synthetic photos, then write card and checksums
+model: $(VENV)/.installed
+	rm -rf runs/model && mkdir -p runs
+	$(PY) -m weedseg.bench.release_farm $(FIELD_DATA) runs/model
+	$(WEEDSEG) train --farm-images runs/model/farm --out runs/model/run --init imagenet --minutes $(MODEL_MINUTES) \
+	  --set data.scale=0.6667 --set data.test_photos=runs/model/test.txt
+	$(WEEDSEG) release runs/model/run --out models/peanut-lite0 --license CC-BY-SA-4.0 \
+	  --license-text models/peanut-lite0/LICENSE --data "$(PEANUT)" --data "$(SYNTHETIC)"
 
 lint: $(VENV)/.installed-dev
 	$(PY) -m ruff format --check .

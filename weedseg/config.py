@@ -50,6 +50,8 @@ class DataConfig:
     """Mask colours, '#rrggbb' -> class name (or 'ignore')."""
     classes: list[dict[str, Any]] = field(default_factory=list)
     """Classes with name, role, colour, as in classes.toml; empty: background, crop, weed."""
+    test_photos: str = ""
+    """Text file with the names of the test photos, one a line; '' lets weedseg choose them."""
     cache_mib: int = 2048
     """Memory for decoded photos, MiB."""
     bad_photo_share: float = 0.05
@@ -256,8 +258,11 @@ class Recipe:
     export: ExportConfig = ExportConfig()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data, ready for JSON."""
-        return dataclasses.asdict(self)
+        """Return plain data, ready for JSON, which knows no infinity: it is the text 'inf'."""
+        values = dataclasses.asdict(self)
+        for section in values.values():
+            section.update({key: "inf" for key, value in section.items() if value == math.inf})
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str) -> Recipe:
@@ -300,12 +305,14 @@ def _replace(default: Any, values: Mapping[str, Any], source: str, section: str)
 
 
 def _typed(value: Any, kind: Any, name: str) -> Any:
-    """Return a value of the wanted type, an int passing as a float.
+    """Return a value of the wanted type; an int, or the text 'inf', passes as a float.
 
     Raises:
         ConfigError: The value is of another type.
     """
     wanted = get_origin(kind) or kind
+    if wanted is float and value == "inf":
+        return math.inf
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if (wanted is int and isinstance(value, bool)) or not isinstance(value, wanted):
@@ -364,27 +371,35 @@ def load_recipe(name: str = "default", settings: list[str] | None = None) -> Rec
         name = f"{name}.toml"
     values.pop("description", None)
     recipe = Recipe.from_dict(values, name)
-    for setting in settings or []:
-        recipe = override(recipe, setting)
-    return recipe
+    return override(recipe, *(settings or []))
 
 
-def override(recipe: Recipe, setting: str) -> Recipe:
-    """Change one value of a recipe by ``section.key=value``.
+def override(recipe: Recipe, *settings: str) -> Recipe:
+    """Change values of a recipe by ``section.key=value``, all at once: their order is no matter.
 
     Raises:
-        ConfigError: The text has another form, or the key or value is wrong.
+        ConfigError: A text has another form, or a key or value is wrong.
+    """
+    sections, changes = vars(recipe), dict[str, dict[str, Any]]()
+    for section, key, value in map(_parse_setting, settings):
+        if section not in sections:
+            raise _unknown("--set", section, sections)
+        changes.setdefault(section, {})[key] = value
+    changed = {s: _replace(sections[s], changes[s], "--set", s) for s in changes}
+    return dataclasses.replace(recipe, **changed)
+
+
+def _parse_setting(setting: str) -> tuple[str, str, Any]:
+    """Take ``section.key=value`` apart, the value in TOML notation or a bare word.
+
+    Raises:
+        ConfigError: The text has another form.
     """
     path, equals, text = setting.partition("=")
     section, dot, key = path.strip().partition(".")
     if not equals or not dot:
         raise ConfigError(f"--set {setting}", "section.key=value", "e.g. finetune.steps=300")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        return section, key, tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text.strip()
-    sections = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
-    if section not in sections:
-        raise _unknown("--set", section, sections)
-    changed = _replace(sections[section], {key: value}, "--set", section)
-    return dataclasses.replace(recipe, **{section: changed})
+        return section, key, text.strip()

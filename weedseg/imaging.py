@@ -57,7 +57,7 @@ _WANTED = "a whole JPEG, PNG, TIFF or WebP photo"
 _MASK_HINT = ("a whole PNG or TIFF mask", "save it again")
 
 
-def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image:
+def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Image:
     """Read a photo as a person sees it.
 
     Args:
@@ -70,7 +70,7 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> Image:
     Raises:
         ImageError: The file is missing, damaged, of another format or too large.
     """
-    with _picture(path, str(path), max_pixels) as picture:
+    with _picture(Path(path), str(path), max_pixels) as picture:
         return _to_rgb(ImageOps.exif_transpose(picture), str(path))
 
 

@@ -181,6 +181,7 @@ def with_metadata(colour_model):
     def change(edit):
         model = onnx.load_from_string(colour_model)
         entries = {p.key: p.value for p in model.metadata_props}
+        del entries[onnx_wire.CHECKSUM_KEY]
         edit(entries)
         del model.metadata_props[:]
         helper.set_model_props(model, entries)
@@ -407,3 +408,23 @@ def test_the_runtime_never_gets_a_path(colour_model, tmp_path, monkeypatch):
     path.write_bytes(colour_model)
     Segmenter(path)
     assert seen == [colour_model]
+
+
+def test_every_changed_byte_is_noticed(colour_model):
+    key = colour_model.index(onnx_wire.CHECKSUM_KEY.encode())
+    rng = np.random.default_rng(0)
+    for place in rng.choice(len(colour_model), 400, replace=False).tolist():
+        if -5 <= place - key < len(onnx_wire.CHECKSUM_KEY) + 2:
+            continue  # no checksum any more; all else is as it was
+        damaged = bytearray(colour_model)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        with pytest.raises(ModelFileError):
+            read_model_file(bytes(damaged))
+
+
+def test_the_checksum_does_not_depend_on_the_order_of_the_metadata(colour_model):
+    model = onnx.load_from_string(colour_model)
+    entries = {p.key: p.value for p in model.metadata_props}
+    del model.metadata_props[:]
+    helper.set_model_props(model, dict(sorted(entries.items(), reverse=True)))
+    assert read_model_file(model.SerializeToString()).metadata.tile_px == 64

@@ -179,7 +179,9 @@ def test_few_labels_are_cross_validated(grow, num, folds):
     assert max(map(len, split.folds)) - min(map(len, split.folds)) <= 1
     assert split.train == farm.labelled
     assert split.val == split.test == ()
-    assert split.unlabelled == farm.photos
+    others = names(farm.unlabelled)
+    assert names(split.unlabelled) == (others if num <= 3 else names(farm.photos))
+    assert ("only photos that test nothing" in split.note) == (num <= 3)
 
 
 def test_folds_follow_fields(grow):

@@ -8,9 +8,8 @@ the runs between two processes.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
-import os
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 
 from weedseg import __version__
+from weedseg.bench.lines import append_line, commit, read_lines
 from weedseg.config import Recipe, load_recipe
 from weedseg.data.datasets import working_scale
 from weedseg.data.importers.cwfid import cwfid_farm
@@ -141,31 +141,14 @@ def run_key(plan: Plan, arm: str, pretrain_seed: int, finetune_seed: int) -> str
 
 
 def _safe(key: str) -> str:
-    return "".join(c if c.isalnum() or c in "+-." else "_" for c in key)
+    """Turn a key into a file name: readable at the front, unique by its checksum."""
+    front = "".join(c if c.isalnum() or c in "+-." else "_" for c in key[:40])
+    return f"{front}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
 def finished(lines: Path) -> set[str]:
     """Read the keys of all finished runs."""
     return {str(line["key"]) for line in read_lines(lines)}
-
-
-def read_lines(lines: Path) -> list[dict[str, Any]]:
-    """Read a file of run lines; an empty list when there is none."""
-    if not lines.exists():
-        return []
-    return [json.loads(text) for text in lines.read_text(encoding="utf-8").splitlines() if text]
-
-
-def append_line(lines: Path, line: dict[str, Any]) -> None:
-    """Add a line, whole, also when several processes do."""
-    lines.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(line, allow_nan=False) + "\n"
-    descriptor = os.open(lines, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o644)
-    try:
-        os.write(descriptor, text.encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -268,7 +251,7 @@ def _evaluate(
     """Count pixels of every test photo, at the photo's own resolution."""
     net = build_net(recipe.net, len(farm.classes))
     load_whole(net, weights)
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.to(memory_format=torch.channels_last)
     export, matrices = recipe.export, {}
     for photo in photos:
         image, mask = read_image(photo.path), read_mask(farm, photo)
@@ -280,14 +263,3 @@ def _evaluate(
             mask, resize_class_map(class_map, (image.shape[0], image.shape[1]))
         )
     return matrices
-
-
-def commit() -> str:
-    """Return the commit of this checkout, with '+' when files differ from it; '' outside git."""
-    try:
-        here = Path(__file__).parent
-        command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
-        found = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    return found.stdout.strip()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
+
+from weedseg.bench.lines import read_lines
 
 ARM_NAMES = {
     "N": "scratch",
@@ -40,6 +43,112 @@ def pretraining_table(lines: Lines) -> str:
             if chosen:
                 rows.append(_row(f"{dataset}, {labels} labels", f"{name} ({arm})", chosen))
     return "\n".join(rows) + "\n"
+
+
+STAGES = {
+    "pretrain": "pretrain on all photos",
+    "finetune": "fine-tune on the labels",
+    "export": "export and parity check",
+    "total": "whole command",
+}
+
+
+def runs_table(lines: Lines) -> str:
+    """Draw a Markdown table of recorded runs: seconds per stage and accuracy beside baselines.
+
+    Args:
+        lines: Lines of `recorded_run`; of lines with one name the last counts.
+    """
+    latest = {line["name"]: line for line in lines}
+    rows = ["| run | stage | time | result |", "|---|---|---:|---|"]
+    for name, line in latest.items():
+        for key, stage in STAGES.items():
+            if key in line["seconds"]:
+                rows.append(
+                    f"| {name} | {stage} | {line['seconds'][key]:.0f} s | {_result(line, key)} |"
+                )
+    return "\n".join(rows) + "\n"
+
+
+def _result(line: dict[str, Any], stage: str) -> str:
+    if stage in ("pretrain", "finetune"):
+        return f"{line['plan'][f'{stage}_steps']} steps"
+    if stage == "export":
+        return f"{100 * line['parity']['equal_share']:.3f} % of pixels as in torch"
+    best = max((roles["weed_iou"] or 0.0) for roles in line["baselines"].values())
+    return (
+        f"weed IoU {line['roles']['weed_iou']:.3f}, mIoU {line['miou']:.3f}; "
+        f"best baseline: weed IoU {best:.3f}"
+    )
+
+
+def recorded_run(
+    name: str, facts: dict[str, Any], evaluation: dict[str, Any], parity: dict[str, Any]
+) -> dict[str, Any]:
+    """Make the line that records a run.
+
+    Args:
+        name: What the table calls it.
+        facts: What its ``run.json`` holds.
+        evaluation: What its ``evaluation.json`` holds.
+        parity: Parity figures of its model.
+    """
+    kept = ("weedseg", "torch", "machine", "threads", "minutes", "plan", "seconds", "num_photos")
+    return {
+        "name": name,
+        **{key: facts[key] for key in (*kept, "num_labelled", "seed")},
+        **{key: evaluation[key] for key in ("miou", "roles", "baselines", "label")},
+        "num_test": evaluation["num_photos"],
+        "parity": parity,
+    }
+
+
+def draw_all(folder: Path) -> dict[str, str]:
+    """Draw every table that the lines of a folder allow, by name."""
+    found = {
+        path.stem: read_lines(path) for path in sorted((folder / "pretraining").glob("*.jsonl"))
+    }
+    rows = [line for lines in found.values() for line in lines]
+    return {
+        "pretraining": f"{pretraining_table(rows)}\n{verdict(rows)}" if rows else "",
+        "runs": runs_table(read_lines(folder / "runs.jsonl")),
+        "throughput": throughput_table(read_lines(folder / "throughput.jsonl")),
+    }
+
+
+def throughput_table(lines: Lines) -> str:
+    """Draw a Markdown table of the training loop against its bare step."""
+    rows = [
+        "| data set | bare step | loop step | throughput kept | scoring | peak memory |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for line in {line["dataset"]: line for line in lines}.values():
+        cells = [
+            line["dataset"],
+            f"{1000 * line['bare_step_seconds']:.0f} ms",
+            f"{1000 * line['loop_step_seconds']:.0f} ms",
+            f"{100 * line['ratio']:.1f} %",
+            f"{100 * line['scoring_share']:.1f} % of the time",
+            f"{line['peak_memory_bytes'] / 2**20:.0f} MiB",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def fill(text: str, tables: dict[str, str]) -> str:
+    """Replace what stands between ``<!-- table:NAME -->`` and ``<!-- end -->`` by tables.
+
+    Args:
+        text: A Markdown file.
+        tables: NAME -> table; a name that the text lacks is left out.
+    """
+    for name, table in tables.items():
+        start, end = f"<!-- table:{name} -->\n", "<!-- end -->"
+        before, found, rest = text.partition(start)
+        if found:
+            _, _, after = rest.partition(end)
+            text = f"{before}{start}\n{table}\n{end}{after}"
+    return text
 
 
 def _row(dataset: str, name: str, lines: Lines) -> str:

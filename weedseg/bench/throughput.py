@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from weedseg import __version__
-from weedseg.bench.pretraining import Dataset, commit
+from weedseg.bench.lines import commit
+from weedseg.bench.pretraining import Dataset
 from weedseg.config import Recipe
 from weedseg.pretraining import run as pretraining
 from weedseg.training.timing import step_seconds

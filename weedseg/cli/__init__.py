@@ -25,6 +25,8 @@ VERBS: dict[str, str] = {
     "finetune": "Train the segmenter of a run on few labels.",
     "evaluate": "Score the segmenter on held-out photos.",
     "export": "Write model.onnx and prove that it is right.",
+    "release": "Turn a finished run into a model folder with a card.",
+    "data": "Bring field data in, check it, split it, hand labels out.",
     "synth": "Draw a small synthetic farm with masks.",
     "bench": "Measure on real photos what the README claims.",
     "doctor": "Show what runs here and what to install.",

@@ -42,7 +42,8 @@ def pretraining(
     """
     import torch
 
-    from weedseg.bench.pretraining import Plan, load_dataset, read_lines, run_plan
+    from weedseg.bench.lines import read_lines
+    from weedseg.bench.pretraining import Plan, load_dataset, run_plan
     from weedseg.bench.tables import pretraining_table
     from weedseg.cli.progress import TrainingBar
 
@@ -78,7 +79,8 @@ def throughput(
     Raises:
         ConfigError: Data set or setting is unknown.
     """
-    from weedseg.bench.pretraining import append_line, load_dataset
+    from weedseg.bench.lines import append_line
+    from weedseg.bench.pretraining import load_dataset
     from weedseg.bench.throughput import measure_throughput, with_few_steps
     from weedseg.config import load_recipe
 
@@ -95,13 +97,38 @@ def throughput(
 
 
 @bench.command()
-def table(
-    lines: Annotated[list[Path], typer.Argument(help="Files of run lines.")],
+def record(
+    run: options.RunPath,
+    *,
+    name: Annotated[str, typer.Option(help="What the table calls it.")],
+    out: Annotated[Path, typer.Option(help="File of the lines.")] = LINES / "runs.jsonl",
 ) -> None:
-    """Print the table of pretraining runs as Markdown."""
-    from weedseg.bench.pretraining import read_lines
-    from weedseg.bench.tables import pretraining_table, verdict
+    """Record the times and the accuracy of a finished run as one line.
 
-    rows = [line for path in lines for line in read_lines(path)]
-    typer.echo(pretraining_table(rows))
-    typer.echo(verdict(rows))
+    Raises:
+        ModelFileError: The run has no model.
+    """
+    from weedseg.bench.lines import append_line, commit
+    from weedseg.bench.tables import recorded_run
+    from weedseg.edge.segmenter import Segmenter
+    from weedseg.pipeline.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    parity = Segmenter(folder.model).metadata.properties["parity"]
+    line = recorded_run(name, folder.read("run.json"), folder.read("evaluation.json"), parity)
+    append_line(out, {**line, "commit": commit()})
+
+
+@bench.command()
+def tables(
+    readme: Annotated[Path, typer.Argument(help="Markdown file with marked tables.")] = Path(
+        "README.md"
+    ),
+    *,
+    lines: Annotated[Path, typer.Option(help="Folder of all lines.")] = LINES,
+) -> None:
+    """Draw the tables of a Markdown file anew from the committed lines."""
+    from weedseg.bench.tables import draw_all, fill
+
+    text = readme.read_text(encoding="utf-8")
+    readme.write_text(fill(text, draw_all(lines)), encoding="utf-8")

@@ -19,14 +19,17 @@ def finetune(run: options.RunPath) -> None:
     from weedseg.pipeline.stages import finetune_stage
     from weedseg.training import distributed
 
-    with distributed.process_group(), TrainingBar() as bar:
-        opened = reopen(run)
-        if opened.split.kind == "unlabelled":
-            raise FieldDataError(
-                f"{run} was made without labels",
-                "labelled photos",
-                f"label some, then weedseg train --no-pretrain --init {run}",
-            )
-        summary = finetune_stage(opened, bar)
-    typer.echo(f"best step {summary['best_step']} of {summary['steps']}")
-    typer.echo(f"next: weedseg evaluate {run}")
+    with distributed.process_group():
+        first = not distributed.rank()
+        with TrainingBar(silent=not first) as bar:
+            opened = reopen(run)
+            if opened.split.kind == "unlabelled":
+                raise FieldDataError(
+                    f"{run} was made without labels",
+                    "labelled photos",
+                    f"label some, then weedseg train --no-pretrain --init {run}",
+                )
+            summary = finetune_stage(opened, bar)
+    if first:
+        typer.echo(f"best step {summary['best_step']} of {summary['steps']}")
+        typer.echo(f"next: weedseg evaluate {run}")

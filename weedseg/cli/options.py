@@ -52,7 +52,9 @@ def run_options(
     from weedseg.pipeline.run import RunOptions
 
     if others.get("resume") and out is None:
-        raise ConfigError("--resume without --out", "the folder of the stopped run", "add --out RUN")
+        raise ConfigError(
+            "--resume without --out", "the folder of the stopped run", "add --out RUN"
+        )
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"--device {device}", "auto, cpu or cuda", "choose one of them")
     return RunOptions(

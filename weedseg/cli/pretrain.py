@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import Any
 
 import typer
 
 from weedseg.cli import options
 
 
-def pretrain(  # noqa: PLR0913 - one parameter per option of the command line
+def pretrain(
     farm_images: options.FarmImages,
     *,
     labels: options.Labels = None,
@@ -43,11 +45,18 @@ def pretrain(  # noqa: PLR0913 - one parameter per option of the command line
         seed=seed,
         resume=resume,
     )
-    with distributed.process_group(), TrainingBar() as bar:
-        run = prepare(chosen, bar.say, started)
-        summary = pretrain_stage(run, bar)
+    with distributed.process_group():
+        first = not distributed.rank()
+        with TrainingBar(silent=not first) as bar:
+            run = prepare(chosen, bar.say, started)
+            summary = pretrain_stage(run, bar)
+    if first:
+        _show(summary, run.folder.path)
+
+
+def _show(summary: dict[str, Any], folder: Path) -> None:
     typer.echo(
         f"{summary['steps']} steps on {summary['num_photos']} photos; scoring took "
         f"{100 * summary['scoring_share']:.1f} % of the time"
     )
-    typer.echo(f"next: weedseg finetune {chosen.out}")
+    typer.echo(f"next: weedseg finetune {folder}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+import time
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from weedseg.pipeline.train import Outcome
 
 
-def train(  # noqa: PLR0913 - one parameter per option of the command line
+def train(
     farm_images: options.FarmImages,
     *,
     labels: options.Labels = None,
@@ -34,6 +35,7 @@ def train(  # noqa: PLR0913 - one parameter per option of the command line
     Raises:
         WeedsegError: Something is wrong with folder, options or machine.
     """
+    started = time.perf_counter()
     from weedseg.cli.progress import TrainingBar
     from weedseg.pipeline.train import train as run_train
     from weedseg.training import distributed
@@ -52,16 +54,11 @@ def train(  # noqa: PLR0913 - one parameter per option of the command line
         resume=resume,
     )
     with distributed.process_group():
-        if distributed.rank():
-            run_train(chosen, _hear_nothing)
-            return
-        with TrainingBar() as bar:
-            outcome = run_train(chosen, bar.say, bar)
-    _show(outcome)
-
-
-def _hear_nothing(_sentence: Any) -> None:
-    return None
+        first = not distributed.rank()
+        with TrainingBar(silent=not first) as bar:
+            outcome = run_train(chosen, bar.say, bar, started)
+    if first:
+        _show(outcome)
 
 
 def _show(outcome: Outcome) -> None:

@@ -13,7 +13,8 @@ MASK_ENDING = "_mask"
 IMAGE_FOLDER = "images"
 MASK_FOLDER = "masks"
 
-_SKIPPED = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+_SKIPPED = frozenset({"thumbs.db", "desktop.ini", "__macosx", "nir"})
+"""Names that hold no photo; ``nir`` has near-infrared twins."""
 
 
 def walk(root: Path) -> Iterator[Path]:

@@ -46,7 +46,8 @@ class Split:
     test: tuple[Photo, ...] = ()
     """Labelled photos that nothing but the evaluation sees; only in a hold-out."""
     unlabelled: tuple[Photo, ...] = ()
-    """What pretraining may see, without masks: all but test photos and their duplicates."""
+    """What pretraining may see, without masks: all but test photos and their duplicates; in a
+    cross-validation with few other photos, all."""
     folds: tuple[tuple[Photo, ...], ...] = ()
     """Parts of the labelled photos, each tested once; only in a cross-validation."""
     note: str = ""
@@ -150,7 +151,7 @@ def make_split(
             else "no labelled photo: pretraining only"
         )
         return Split(kind=kind, basis=basis, train=labelled, unlabelled=farm.photos, note=note)
-    return _cross_validation(farm, labelled, basis, groups, seed)
+    return _cross_validation(farm, labelled, same, (basis, groups), seed)
 
 
 class _SameThing:
@@ -215,9 +216,18 @@ def _holdout(
 
 
 def _cross_validation(
-    farm: Farm, labelled: Sequence[Photo], basis: str, groups: Numbers, seed: int
+    farm: Farm,
+    labelled: Sequence[Photo],
+    same: _SameThing,
+    grouping: tuple[str, Numbers],
+    seed: int,
 ) -> Split:
-    """Spread groups over folds, the largest first, each to the fold with the fewest photos."""
+    """Spread groups over folds, the largest first, each to the fold with the fewest photos.
+
+    Every labelled photo is tested once, so pretraining gets none of them as long as there are at
+    least as many others.
+    """
+    basis, groups = grouping
     weeds = _flags(labelled, _weed_presence(farm, labelled))
     num_groups = len(np.unique(groups))
     wanted = len(labelled) if len(labelled) < NUM_FOLDS else NUM_FOLDS
@@ -242,14 +252,17 @@ def _cross_validation(
             unlabelled=farm.photos,
             note="all labelled photos show the same thing: accuracy unknown",
         )
+    others = same.without(farm.photos, labelled)
+    enough = len(others) >= len(labelled)
+    seen = "only photos that test nothing" if enough else "all photos, without masks"
     return Split(
         kind="cross-validation",
         basis=basis,
         train=tuple(labelled),
-        unlabelled=farm.photos,
+        unlabelled=others if enough else farm.photos,
         folds=folds,
         note=f"{len(labelled)} labelled photos in {len(folds)} folds {_how(basis)}; pretraining "
-        "sees all photos, without masks",
+        f"may see {seen}",
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weedseg.edge.metadata import ModelMetadata, parse_metadata
-from weedseg.edge.onnx_wire import KNOWN_DOMAINS, inspect_onnx
+from weedseg.edge.onnx_wire import CHECKSUM_KEY, KNOWN_DOMAINS, inspect_onnx
 from weedseg.errors import ModelFileError
 
 MAX_MODEL_BYTES = 512 << 20
@@ -38,8 +38,8 @@ def read_model_file(
 ) -> ModelFile:
     """Read a model and refuse everything that weedseg should not run.
 
-    A file is also compared with ``<file>.sha256`` and with its line in ``SHA256SUMS`` in the same
-    folder, if there are any.
+    Its content is compared with the checksum that the export put into it, a file also with
+    ``<file>.sha256`` and with its line in ``SHA256SUMS`` in the same folder, if there are any.
 
     Args:
         model: Path of the ONNX file, or its bytes.
@@ -79,6 +79,13 @@ def read_model_file(
             "export it again with weedseg export",
         )
     metadata = parse_metadata(findings.metadata, name)
+    own = findings.metadata.get(CHECKSUM_KEY)
+    if own is not None and own != f'"{findings.content_sha256}"':
+        raise ModelFileError(
+            f"{name}: damaged, its content differs from the checksum inside it",
+            f"{own[1:13]}...",
+            "copy or export it again",
+        )
     return ModelFile(name=name, data=data, sha256=found, metadata=metadata)
 
 

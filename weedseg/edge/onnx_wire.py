@@ -11,6 +11,7 @@ the onnx package).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -48,6 +49,9 @@ EXTERNAL_DATA_FIELD, DATA_LOCATION_FIELD = 13, 14
 """Fields of TensorProto that say where its data lie when they are not in this file."""
 KNOWN_DOMAINS = frozenset({"", "ai.onnx"})
 
+CHECKSUM_KEY = "weedseg_sha256"
+"""Metadata entry, a JSON text: what `Findings.content_sha256` was at the export."""
+
 MAX_FIELDS = 500_000
 """More fields than this (a large segmenter has about 50,000) are refused, to bound the time."""
 MAX_DEPTH = 60
@@ -65,6 +69,8 @@ class Findings:
     domains: set[str] = field(default_factory=set)
     """Every operator domain that is named anywhere."""
     num_graphs: int = 0
+    content_sha256: str = ""
+    """Checksum of everything in the file but the metadata entry `CHECKSUM_KEY`."""
 
 
 def inspect_onnx(data: bytes, name: str) -> Findings:
@@ -82,9 +88,24 @@ def inspect_onnx(data: bytes, name: str) -> Findings:
     """
     walk = _Walk(name)
     walk.message("ModelProto", memoryview(data), 0)
+    walk.findings.content_sha256 = _content_sha256(walk, memoryview(data))
     if not walk.findings.num_graphs:
         raise ModelFileError(f"{name}: no network in it", "an ONNX model", "export it again")
     return walk.findings
+
+
+def _content_sha256(walk: _Walk, data: memoryview) -> str:
+    """Digest fields and metadata, whatever the order of the metadata."""
+    digest = hashlib.sha256()
+    for number, wire, value, content in walk.fields(data):
+        if MESSAGES["ModelProto"].get(number) != "StringStringEntryProto":
+            size = 0 if content is None else len(content)
+            digest.update(f"{number} {wire} {value} {size};".encode())
+            digest.update(content or b"")
+    for key, text in sorted(walk.findings.metadata.items()):
+        if key != CHECKSUM_KEY:
+            digest.update(f"{len(key)} {len(text)};{key}{text}".encode())
+    return digest.hexdigest()
 
 
 class _Walk:

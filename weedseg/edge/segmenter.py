@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,32 +16,22 @@ import numpy as np
 import numpy.typing as npt
 
 from weedseg.classes import ClassTable
+from weedseg.edge.golden import GOLDEN_NAME, GoldenSample, SelfTest, read_golden, run_self_test
 from weedseg.edge.metadata import ModelMetadata
 from weedseg.edge.model_file import read_model_file
+from weedseg.edge.result import Result
 from weedseg.edge.session import RuntimeInfo, Session
-from weedseg.errors import ImageError, ModelFileError, TileError
+from weedseg.errors import ImageError, ModelFileError, TileError, WeedsegError
 from weedseg.imaging import ClassMap, Image, resize_class_map, resize_to, scaled_size
 from weedseg.tiles import Stitcher, cut, plan_tiles
 
 RunTiles: TypeAlias = Callable[[npt.NDArray[np.float32]], tuple[npt.NDArray[Any], npt.NDArray[Any]]]
 """(N, 3, T, T) RGB 0-1 to class ids and confidence in per cent, each uint8 (N, T, T)."""
 
+__all__ = ["Result", "RunTiles", "Segmenter", "check_image", "fill_tile", "segment_photo"]
+
 _MAX_BATCH = 256
 _PIXELS_AT_ONCE = 1 << 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a segmenter says about one photo."""
-
-    class_map: ClassMap
-    """Class ids, uint8 (H, W)."""
-    confidence: npt.NDArray[np.uint8]
-    """Largest class probability in per cent, uint8 (H, W), 0-100."""
-    coverage: dict[str, float]
-    """Class name -> share of the photo's pixels, 0-1."""
-    elapsed_ms: float = 0.0
-    """Time from photo to result."""
 
 
 class Segmenter:
@@ -72,6 +62,8 @@ class Segmenter:
             raise TileError(f"batch of {batch} tiles", f"1 to {_MAX_BATCH}", "choose another batch")
         file = read_model_file(model)
         self._batch = batch
+        self._golden: GoldenSample | None = None
+        self._folder = None if isinstance(model, bytes) else Path(model).parent / GOLDEN_NAME
         self._session = Session(file, threads, require_provider)
         self.metadata: ModelMetadata = file.metadata
         self.sha256: str = file.sha256
@@ -102,7 +94,28 @@ class Segmenter:
             ModelFileError: The model gives ids that its class table does not have.
             RuntimeUnavailableError: ONNX Runtime fails.
         """
-        return segment_photo(image, self.metadata, self._session.run, self._batch)
+        result = segment_photo(image, self.metadata, self._session.run, self._batch)
+        return replace(result, model_sha256=self.sha256)
+
+    def self_test(self, golden: Path | None = None) -> SelfTest:
+        """Segment the golden sample; it is read once, so that later tests need no disk.
+
+        Args:
+            golden: Folder of the sample; by default ``golden`` beside the model file.
+
+        Returns:
+            Not passed when the class map differs or when there is no sample.
+        """
+        folder = golden or self._folder
+        sample = self._golden if golden is None else None
+        if sample is None:
+            if folder is None:
+                return SelfTest(passed=False, reason="no self-test: the model came without folder")
+            try:
+                sample = self._golden = read_golden(folder, self.metadata)
+            except WeedsegError as error:
+                return SelfTest(passed=False, reason=f"no self-test: {error}")
+        return run_self_test(self.segment, sample)
 
 
 def segment_photo(

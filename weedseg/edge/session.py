@@ -188,6 +188,7 @@ def _create(ort: Any, model: ModelFile, threads: int, wanted: list[str]) -> tupl
                 ) from error
             continue
         if session.get_providers()[:1] == [PROVIDERS[short]]:
+            session.disable_fallback()  # a GPU that fails later is an error, not a slow CPU
             return session, short
     raise RuntimeUnavailableError(
         f"provider {' or '.join(wanted) or 'none'} does not start: {failure}",

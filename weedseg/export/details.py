@@ -40,6 +40,10 @@ class ModelDetails:
     """Figures of the evaluation."""
     evaluation_note: str = ""
     """What the figures hold for: 'within-field', 'across fields', 'accuracy unknown'."""
+    quantisation: str = "none"
+    """'none', 'fp16' or 'int8'."""
+    forced: str = ""
+    """Which gate the file did not pass and was written nevertheless; empty: none."""
     description: str = "Weed segmentation: background, crop and weed per pixel"
     author: str = "weedseg"
     version: str = "1"
@@ -123,7 +127,8 @@ def _own(classes: ClassTable, details: ModelDetails) -> dict[str, Any]:
         "data_fingerprint": details.data_fingerprint,
         "metrics": details.metrics,
         "evaluation_note": details.evaluation_note,
-        "quantisation": "none",
+        "quantisation": details.quantisation,
+        "forced": details.forced or None,
         "weedseg_version": weedseg.__version__,
     }
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 from torch import nn
 
 from weedseg.classes import ClassTable, Role
+from weedseg.edge.golden import GOLDEN_NAME
 from weedseg.edge.segmenter import Segmenter
 from weedseg.errors import ExportError, OutputError
 from weedseg.export.details import ModelDetails, model_properties
@@ -54,16 +56,48 @@ def export_model(
     describe(model, model_properties(classes, details))
     draft = model.SerializeToString()
     figures = check_parity(net, draft, twin.SerializeToString(), photos)
-    golden = _golden_sample(Segmenter(draft, require_provider="cpu"), photos)
+    write_model(model, classes, details, figures, photos, path)
+    return figures
+
+
+def write_model(
+    model: onnx.ModelProto,
+    classes: ClassTable,
+    details: ModelDetails,
+    figures: Mapping[str, Any],
+    photos: Sequence[Image],
+    path: Path,
+) -> None:
+    """Write a model that passed its gate, with metadata and golden sample.
+
+    The sample of ``model.int8.onnx`` is ``golden/in.int8.png`` and ``golden/out.int8.png``.
+
+    Args:
+        model: A shipped graph.
+        classes: Its classes.
+        details: What else the file says.
+        figures: Of the gate.
+        photos: uint8 (H, W, 3) each; one tile of them becomes the golden photo.
+        path: Where the model goes.
+
+    Raises:
+        ExportError: There is no photo, or the metadata do not come back.
+        ModelFileError: The edge runtime refuses the file.
+        OutputError: The disk is full or not writable.
+    """
+    describe(model, model_properties(classes, details))
+    draft = Segmenter(model.SerializeToString(), require_provider="cpu")
+    golden = _golden_sample(draft, photos)
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in golden.items()}
     describe(model, model_properties(classes, details, figures, sums))
     final = model.SerializeToString()
     if Segmenter(final, require_provider="cpu").metadata.properties["parity"] != figures:
         raise ExportError("metadata that do not come back", "the parity figures", "report this")
+    middle = path.stem.partition(".")[2]
     for name, data in golden.items():
-        write_bytes(path.parent / "golden" / f"{name}.png", data)
+        file = ".".join(filter(None, (name, middle, "png")))
+        write_bytes(path.parent / GOLDEN_NAME / file, data)
     write_bytes(path, final)
-    return figures
 
 
 def _golden_sample(segmenter: Segmenter, photos: Sequence[Image]) -> dict[str, bytes]:

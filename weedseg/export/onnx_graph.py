@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from weedseg.classes import ClassTable
+from weedseg.edge.onnx_wire import CHECKSUM_KEY, inspect_onnx
 from weedseg.errors import ExportError
 from weedseg.export.details import ModelDetails, model_properties
 from weedseg.imaging import write_bytes
@@ -179,10 +180,17 @@ def _tail(
 
 
 def describe(model: onnx.ModelProto, properties: Mapping[str, str]) -> None:
-    """Put metadata into a model, in place of what was there."""
-    del model.metadata_props[:]
-    helper.set_model_props(model, dict(properties))
+    """Put metadata into a model, in place of what was there, and a checksum of its content."""
     model.producer_name = "weedseg"
+    kept = {key: text for key, text in properties.items() if key != CHECKSUM_KEY}
+    _set_metadata(model, kept)
+    found = inspect_onnx(model.SerializeToString(), "model").content_sha256
+    _set_metadata(model, {CHECKSUM_KEY: f'"{found}"', **kept})  # first: nothing is cut off after it
+
+
+def _set_metadata(model: onnx.ModelProto, properties: dict[str, str]) -> None:
+    del model.metadata_props[:]
+    helper.set_model_props(model, properties)
 
 
 def check(model: onnx.ModelProto) -> None:

@@ -57,7 +57,8 @@ def jaccard_loss(logits: Tensor, mask: Tensor) -> Tensor:
     intersection, predicted, true = global_sum(sums)
     present = true > 0
     iou = intersection / (predicted + true - intersection).clamp_min(1e-6)
-    return ((1 - iou) * present).sum() / present.sum().clamp_min(1)
+    loss: Tensor = ((1 - iou) * present).sum() / present.sum().clamp_min(1)
+    return loss
 
 
 def class_weights(counts: Tensor) -> Tensor:

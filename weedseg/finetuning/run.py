@@ -34,6 +34,8 @@ class FinetuneOptions:
     """Weights to start from: none, imagenet, or a file of pretrained weights."""
     resume: bool = False
     phase: str = "fine-tune"
+    needs_weeds: bool = True
+    """Refuse training masks without a weed pixel; a fold of a cross-validation may lack weeds."""
 
 
 def finetune(
@@ -60,14 +62,15 @@ def finetune(
 
     Raises:
         FieldDataError: No weed pixel in any training mask.
-        TrainingError: The loss stayed NaN.
+        TrainingError: The loss stayed NaN, or the best checkpoint was damaged meanwhile.
     """
     task = build_task(farm, photos, recipe, options)
     net = task.net
     result = fit(task, _fit_options(recipe, options), reporter)
-    best = options.folder / "checkpoints" / f"{checkpoint.BEST}.pt"
     if result.best_score is not None:
-        net.load_state_dict(checkpoint.load_checkpoint(best)["net"])
+        name = checkpoint.checkpoint_name(checkpoint.BEST, result.best_step)
+        best = checkpoint.load_checkpoint(options.folder / "checkpoints" / f"{name}.pt")
+        net.load_state_dict(best["net"])
     summary = {
         "steps": result.steps,
         "best_step": result.best_step or result.steps,
@@ -108,7 +111,8 @@ def build_task(
     if training is None:
         raise FieldDataError("no labelled photo to train on", "at least one", "label some photos")
     task = FinetuneTask(net, (training, validation), farm.classes, recipe, options.seed)
-    _check_classes(task, farm)
+    if options.needs_weeds:
+        _check_classes(task, farm)
     start_head(net, _log_priors(task.counts))
     return task
 

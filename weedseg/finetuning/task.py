@@ -70,15 +70,19 @@ class FinetuneTask:
         self.every = max(self.config.steps // self.config.evaluations, 1)
 
     def prepare(self, step: int, attempt: int) -> LabelledBatch:
-        """Cut and augment this process's tiles of a step."""
+        """Cut and augment this process's tiles of a step.
+
+        Raises:
+            ConfigError: There are more processes than tiles.
+            FieldDataError: Too many photos are unreadable.
+        """
         config = self.config
         picked = photo_numbers(
             self.seed + attempt, step, config.batch, len(self.pool), self.pool.window
         )
-        mine = range(distributed.rank(), config.batch, distributed.world_size())
         images, masks, names = [], [], []
-        for slot in mine:
-            number = picked[slot]
+        for slot in distributed.own_slots(config.batch):
+            number = self.pool.readable(picked[slot])
             rng = np.random.default_rng([self.seed, attempt, step, slot, 10])
             image, mask = self.pool.image(number), self.pool.mask(number)
             centre = draw_centre(rng, mask) if rng.random() < config.rare_share else None
@@ -103,7 +107,7 @@ class FinetuneTask:
         """Weighted cross-entropy plus Jaccard loss."""
         device = next(self.net.parameters()).device
         self.net.train()
-        if len(batch.names) < SMALLEST_NORMED_BATCH:
+        if self.config.batch // distributed.world_size() < SMALLEST_NORMED_BATCH:
             freeze_batch_norm(self.net)
         images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
         masks = batch.masks.to(device)
@@ -145,9 +149,7 @@ def validation_scores(matrix: ConfusionMatrix, classes: ClassTable) -> dict[str,
     return {**known, "selection": miou or 0.0}
 
 
-def draw_centre(
-    rng: np.random.Generator, mask: npt.NDArray[np.uint8]
-) -> tuple[int, int] | None:
+def draw_centre(rng: np.random.Generator, mask: npt.NDArray[np.uint8]) -> tuple[int, int] | None:
     """Draw a pixel of a class drawn evenly among those in the mask; None if all is ignored."""
     present = [i for i in np.unique(mask).tolist() if i != IGNORE_ID]
     if not present:

@@ -46,14 +46,12 @@ class Decoder(nn.Module):
     def forward(self, features: list[Tensor]) -> Tensor:
         """Decode to (N, width, H/4, W/4)."""
         levels = features[self.first :]
-        merged: Tensor | None = None
-        for level in range(len(levels) - 1, -1, -1):
+        last = len(levels) - 1
+        merged: Tensor = self.refine[last](self.project[last](levels[last]))
+        for level in range(last - 1, -1, -1):
             here: Tensor = self.project[level](levels[level])
-            if merged is not None:
-                here = here + functional.interpolate(
-                    merged, scale_factor=2.0, mode="bilinear", align_corners=False
-                )
+            here = here + functional.interpolate(
+                merged, scale_factor=2.0, mode="bilinear", align_corners=False
+            )
             merged = self.refine[level](here)
-        if merged is None:  # an encoder without a level at stride 4 fails in the constructor
-            raise IndexError("no level to decode")
         return merged

@@ -42,6 +42,9 @@ ENCODERS: dict[str, EncoderSpec] = {
 class Encoder(nn.Module):
     """A timm backbone that promises `channels` and `strides` and normalises its input itself."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, name: str) -> None:
         """Build the encoder with random weights.
 

@@ -26,7 +26,9 @@ class SegmentationNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Compute the outputs at the size of the images; H and W are multiples of 32."""
         coarse = self.head(self.decoder(self.encoder(images)))
-        return functional.interpolate(coarse, scale_factor=4.0, mode="bilinear", align_corners=False)
+        return functional.interpolate(
+            coarse, scale_factor=4.0, mode="bilinear", align_corners=False
+        )
 
 
 def build_net(config: NetConfig, num_outputs: int) -> SegmentationNet:

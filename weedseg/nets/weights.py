@@ -19,10 +19,7 @@ HEAD = "head."
 def dump_weights(net: SegmentationNet) -> bytes:
     """Return a network's weights as the bytes of a safetensors file."""
     return save(
-        {
-            name: value.detach().cpu().contiguous()
-            for name, value in net.state_dict().items()
-        }
+        {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
     )
 
 
@@ -89,7 +86,11 @@ def weights_file(path: Path) -> Path:
     Raises:
         CheckpointError: There are none.
     """
-    for candidate in (path, path / "pretrain" / "weights.safetensors", path / "weights.safetensors"):
+    for candidate in (
+        path,
+        path / "pretrain" / "weights.safetensors",
+        path / "weights.safetensors",
+    ):
         if candidate.is_file():
             return candidate
     raise CheckpointError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,5 +142,5 @@ def _write_pictures(
             resize_class_map(result.confidence, size),
             run.farm.classes,
         )
-        safe = photo.name.replace("/", "_")
-        write_png(run.folder.evaluation / "pictures" / f"{rank}-{safe}.png", panel)
+        safe = Path(photo.name).with_suffix(".png").as_posix().replace("/", "_")
+        write_png(run.folder.evaluation / "pictures" / f"{rank}-{safe}", panel)

@@ -23,8 +23,10 @@ FEWEST_STEPS = 40
 """Fewer steps than this in a phase are of no use."""
 USED_SHARE = 0.95
 """Share of the budget that is planned; the rest is for a machine that slows down."""
-FIXED_SECONDS = 15.0
+FIXED_SECONDS = 18.0
 """Start-up, first checkpoints, batch-norm statistics, graph export, report; s."""
+MARGIN = 1.05
+"""The minimum that a person is told is so much more than the estimate."""
 LOOP_FACTOR = 1.08
 """A step of the loop against the bare step: waiting for data, logging, checkpoints."""
 
@@ -33,10 +35,14 @@ LOOP_FACTOR = 1.08
 class Pace:
     """What was measured, s."""
 
-    pretrain_step: float
-    finetune_step: float
-    photo: float
+    pretrain_step: float = 0.0
+    """0 when there is no pretraining."""
+    finetune_step: float = 0.0
+    """0 when there is no label."""
+    photo: float = 0.0
     """Segmenting one photo."""
+    set_up: float = 0.0
+    """Building the tasks of both phases once, first photos decoded."""
 
 
 def measure(run: Run) -> Pace:
@@ -46,29 +52,44 @@ def measure(run: Run) -> Pace:
         FieldDataError: The training masks cannot be used.
     """
     with tempfile.TemporaryDirectory() as folder:
-        pretrain_step = finetune_step = photo = 0.0
-        if run.pretrain:
-            options = pretraining.PretrainOptions(
-                folder=Path(folder), device=run.device, seed=run.seed
-            )
-            recipe = replace(run.recipe, pretrain=replace(run.recipe.pretrain, stages=1))
-            task = pretraining.build_task(run.farm, run.pretrain_photos, recipe, options)
-            pretrain_step = step_seconds(task, run.device)
-        if run.split.train:
-            labelled = finetuning.FinetuneOptions(
-                folder=Path(folder), device=run.device, seed=run.seed, scale=run.scale
-            )
-            tuning = finetuning.build_task(
-                run.farm, (run.split.train, ()), run.recipe, labelled
-            )
-            finetune_step = step_seconds(tuning, run.device)
-            export = run.recipe.export
-            image = tuning.pool.image(0)
-            predict_class_map(tuning.net, image, export.tile_px, export.overlap_px)
-            started = time.perf_counter()
-            predict_class_map(tuning.net, image, export.tile_px, export.overlap_px)
-            photo = time.perf_counter() - started
-    return Pace(pretrain_step=pretrain_step, finetune_step=finetune_step, photo=photo)
+        pretrain_step, first = (
+            _measure_pretraining(run, Path(folder)) if run.pretrain else (0.0, 0.0)
+        )
+        if not run.split.train:
+            return Pace(pretrain_step=pretrain_step, set_up=first)
+        finetune_step, photo, second = _measure_finetuning(run, Path(folder))
+    return Pace(
+        pretrain_step=pretrain_step,
+        finetune_step=finetune_step,
+        photo=photo,
+        set_up=first + second * _num_fits(run),
+    )
+
+
+def _measure_pretraining(run: Run, folder: Path) -> tuple[float, float]:
+    """Return seconds of a step and of the set-up."""
+    started = time.perf_counter()
+    options = pretraining.PretrainOptions(folder=folder, device=run.device, seed=run.seed)
+    recipe = replace(run.recipe, pretrain=replace(run.recipe.pretrain, stages=1))
+    task = pretraining.build_task(run.farm, run.pretrain_photos, recipe, options)
+    set_up = time.perf_counter() - started
+    return step_seconds(task, run.device), set_up
+
+
+def _measure_finetuning(run: Run, folder: Path) -> tuple[float, float, float]:
+    """Return seconds of a step, of segmenting a photo and of the set-up."""
+    started = time.perf_counter()
+    options = finetuning.FinetuneOptions(
+        folder=folder, device=run.device, seed=run.seed, scale=run.scale
+    )
+    task = finetuning.build_task(run.farm, (run.split.train, ()), run.recipe, options)
+    set_up = time.perf_counter() - started
+    step = step_seconds(task, run.device)
+    export, image = run.recipe.export, task.pool.image(0)
+    predict_class_map(task.net, image, export.tile_px, export.overlap_px)
+    started = time.perf_counter()
+    predict_class_map(task.net, image, export.tile_px, export.overlap_px)
+    return step, time.perf_counter() - started, set_up
 
 
 def plan_steps(run: Run, minutes: float, elapsed: float) -> Run:
@@ -87,29 +108,10 @@ def plan_steps(run: Run, minutes: float, elapsed: float) -> Run:
     """
     started = time.perf_counter()
     pace = measure(run)
-    pace = distributed.gather(pace)[0]  # all processes follow the first one's clock
     elapsed += time.perf_counter() - started
-    fixed = elapsed + FIXED_SECONDS + _photo_seconds(run, pace)
-    budget = 60 * minutes * USED_SHARE - fixed
-    if distributed.world_size() > 1:
-        budget = distributed.gather(budget)[0]
-    share = PRETRAIN_SHARE if run.pretrain and run.split.train else float(run.pretrain)
-    pretrain_cost, finetune_cost = _costs(run, pace)
-    pretrain_steps = math.floor(budget * share / pretrain_cost) if pretrain_cost else 0
-    finetune_steps = math.floor(budget * (1 - share) / finetune_cost) if finetune_cost else 0
-    short = (pretrain_cost and pretrain_steps < FEWEST_STEPS) or (
-        finetune_cost and finetune_steps < FEWEST_STEPS
-    )
-    if short:
-        parts = [FEWEST_STEPS * pretrain_cost / share if pretrain_cost else 0.0]
-        parts.append(FEWEST_STEPS * finetune_cost / (1 - share) if finetune_cost else 0.0)
-        needed = math.ceil((max(parts) + fixed) / USED_SHARE / 6) / 10
-        raise ConfigError(
-            f"--minutes {minutes:g} leaves {pretrain_steps if pretrain_cost else finetune_steps} "
-            "training steps in a phase",
-            f"at least {FEWEST_STEPS}",
-            f"give it --minutes {needed:g} or more",
-        )
+    # All processes follow the first one's clock.
+    pace, elapsed = distributed.gather((pace, elapsed))[0]
+    pretrain_steps, finetune_steps = steps_within(run, pace, minutes, elapsed)
     return with_steps(
         run,
         pretrain_steps or run.recipe.pretrain.steps,
@@ -117,20 +119,63 @@ def plan_steps(run: Run, minutes: float, elapsed: float) -> Run:
     )
 
 
-def _costs(run: Run, pace: Pace) -> tuple[float, float]:
+def steps_within(run: Run, pace: Pace, minutes: float, elapsed: float) -> tuple[int, int]:
+    """Divide a budget between both phases.
+
+    Args:
+        run: What is to be done.
+        pace: What was measured.
+        minutes: Wall-clock budget of the command.
+        elapsed: Seconds that are gone already.
+
+    Returns:
+        Pretraining and fine-tuning steps; 0 for a phase that does not take place.
+
+    Raises:
+        ConfigError: The budget is too small to be useful.
+    """
+    fixed = elapsed + fixed_seconds(run, pace)
+    budget = 60 * minutes * USED_SHARE - fixed
+    phases = []
+    for cost, share in zip(step_costs(run, pace), _shares(run)):
+        phases.append((cost, share) if share else None)
+    steps = [math.floor(budget * p[1] / p[0]) if p else 0 for p in phases]
+    if any(p and n < FEWEST_STEPS for p, n in zip(phases, steps)):
+        training = max(FEWEST_STEPS * p[0] / p[1] for p in phases if p)
+        needed = math.ceil((training + fixed) * MARGIN / USED_SHARE / 6) / 10
+        raise ConfigError(
+            f"--minutes {minutes:g} is too short for a useful model",
+            f"{needed:g} or more: {FEWEST_STEPS} steps a phase, export and test",
+            f"give it --minutes {needed:g}",
+        )
+    return steps[0], steps[1]
+
+
+def step_costs(run: Run, pace: Pace) -> tuple[float, float]:
     """Return seconds per planned step: pretraining with scoring, fine-tuning over all folds."""
     config = run.recipe
     scoring = config.scoring.time_share if config.selection.hard_share else 0.0
     pretrain = pace.pretrain_step * LOOP_FACTOR / (1 - min(scoring, 0.9))
-    fits = len(run.split.folds) + 1 if run.split.kind == "cross-validation" else 1
-    return pretrain, pace.finetune_step * LOOP_FACTOR * fits
+    return pretrain, pace.finetune_step * LOOP_FACTOR * _num_fits(run)
 
 
-def _photo_seconds(run: Run, pace: Pace) -> float:
-    """Estimate everything that is done per photo: validation, export's parity, evaluation."""
-    evaluations = run.recipe.finetune.evaluations
-    validated = len(run.split.val) * evaluations
-    validated += sum(len(fold_photos(run.split.folds, i)[1]) for i in range(len(run.split.folds))) * evaluations
-    tested = len(run.split.test) + sum(len(fold) for fold in run.split.folds)
-    parity = NUM_WEED_CANDIDATES + 30
-    return pace.photo * (validated + 1.5 * tested + parity)
+def fixed_seconds(run: Run, pace: Pace) -> float:
+    """Estimate all that does not grow with the steps: set-up, validation, export, evaluation."""
+    split = run.split
+    validated = len(split.val)
+    validated += sum(len(fold_photos(split.folds, i)[1]) for i in range(len(split.folds)))
+    tested = len(split.test) + sum(len(fold) for fold in split.folds)
+    photos = validated * run.recipe.finetune.evaluations + 1.5 * tested + NUM_WEED_CANDIDATES + 30
+    return FIXED_SECONDS + pace.set_up + pace.photo * photos
+
+
+def _shares(run: Run) -> tuple[float, float]:
+    """Return the share of the training time of each phase; 0 for one that does not take place."""
+    if not run.split.train:
+        return float(run.pretrain), 0.0
+    return (PRETRAIN_SHARE, 1 - PRETRAIN_SHARE) if run.pretrain else (0.0, 1.0)
+
+
+def _num_fits(run: Run) -> int:
+    """Count how often the run fine-tunes: once per fold, and once on all labels."""
+    return len(run.split.folds) + 1

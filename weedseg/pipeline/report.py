@@ -13,6 +13,7 @@ import base64
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -179,8 +180,14 @@ def _pictures(folder: Path) -> list[dict[str, str]]:
     for path in sorted(folder.glob("*.png")):
         picture = _picture(path)
         if picture:
-            found.append({"name": path.stem, "picture": picture})
+            found.append({"name": _caption(path.stem), "picture": picture})
     return found[:MAX_PICTURES]
+
+
+def _caption(stem: str) -> str:
+    """Turn the name of a picture into words: the rank goes, a step becomes a number."""
+    step = re.fullmatch(r"step-(\d+)", stem)
+    return f"after step {int(step[1])}" if step else re.sub(r"^\d+-", "", stem)
 
 
 def _picture(path: Path) -> str:

@@ -7,17 +7,25 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from weedseg import __version__
+from weedseg.classes import Role
 from weedseg.config import Recipe
 from weedseg.data.check import check_farm, raise_on_errors
 from weedseg.data.datasets import working_scale
 from weedseg.data.index import Farm, Photo, index_farm
+from weedseg.data.masks import read_mask
 from weedseg.data.splits import Split, make_split
-from weedseg.errors import ConfigError
+from weedseg.errors import ConfigError, FieldDataError
+from weedseg.nets.segmenter import build_net
+from weedseg.nets.weights import initialise
 from weedseg.pipeline.run_folder import RunFolder
 from weedseg.training import distributed
+
+_UNSTARTED = {"recipe.json", "split.json"}
+"""What a run that was stopped before it began may have left behind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +65,7 @@ class Run:
 
     @property
     def pretrain_photos(self) -> tuple[Photo, ...]:
-        """Photos that pretraining may see.
-
-        In a cross-validation every labelled photo is tested once, so labelled photos are left out
-        when there are at least as many others.
-        """
-        others = tuple(p for p in self.split.unlabelled if p.mask is None)
-        if self.split.kind == "cross-validation" and len(others) >= len(self.split.train):
-            return others
+        """Photos that pretraining may see."""
         return self.split.unlabelled
 
     @property
@@ -86,21 +87,18 @@ def settle(options: RunOptions) -> Run:
 
     Raises:
         ConfigError: The run folder is in use, or --resume does not fit it.
-        FieldDataError: The farm folder has faults.
+        FieldDataError: The farm folder has faults, or not what training needs.
+        CheckpointError: The first weights do not fit.
+        RuntimeUnavailableError: There is no such device, or no ImageNet weights.
     """
     folder = RunFolder(options.out)
     state = folder.read("run.json")
-    if options.resume and not state:
-        raise ConfigError(
-            f"--resume, but {options.out} holds no run", "the folder of a stopped run", "check --out"
-        )
-    if state and not options.resume:
-        raise ConfigError(
-            f"{options.out} already holds a run", "a new folder", "choose another --out, or --resume"
-        )
-    recipe = Recipe.from_dict(folder.read("recipe.json"), "recipe.json") if state else options.recipe
+    _check_folder(options, bool(state))
+    recipe = (
+        Recipe.from_dict(folder.read("recipe.json"), "recipe.json") if state else options.recipe
+    )
     farm = index_farm(options.farm_images, options.labels, recipe.data)
-    faults = check_farm(farm)
+    faults = check_farm(farm, recipe.data.bad_photo_share)
     raise_on_errors(faults)
     notes = (*farm.notes, *(fault.sentence for fault in faults))
     fingerprint = farm.fingerprint()
@@ -113,32 +111,128 @@ def settle(options: RunOptions) -> Run:
     if state:
         kept = {key: state[key] for key in ("init", "pretrain", "seed")}
         split = Split.from_dict(folder.read("split.json"), farm)
-        return _run(replace(options, **kept), folder, farm, split, recipe, notes)
-    split = make_split(farm, options.seed, labelled_limit=recipe.finetune.labelled)
-    return _run(options, folder, farm, split, recipe, (*notes, split.note))
+        return _run(replace(options, **kept), farm, split, recipe, notes)
+    split = make_split(
+        farm, options.seed, recipe.finetune.labelled, _fixed_test(recipe.data.test_photos)
+    )
+    run = _run(options, farm, split, recipe, (*notes, split.note))
+    _check_first_weights(run)
+    _check_labels(run)
+    return run
+
+
+def _check_folder(options: RunOptions, in_use: bool) -> None:
+    """Refuse a run folder that does not fit.
+
+    Raises:
+        ConfigError: It is in use, holds no run to resume, or lies among the photos.
+    """
+    out, remedy = options.out, "choose another --out"
+    if options.resume and not in_use:
+        raise ConfigError(
+            f"{out} holds no run to resume", "the folder of a stopped run", "check --out"
+        )
+    if options.resume:
+        return
+    if in_use:
+        raise ConfigError(
+            f"{out} already holds a run", "a new folder", f"{remedy}, or add --resume"
+        )
+    if out.is_file() or (out.is_dir() and _holds_more(out)):
+        raise ConfigError(f"{out} is not empty", "a new or empty folder", remedy)
+    for folder in (options.farm_images, options.labels):
+        if folder is not None and folder.resolve() in (out.resolve(), *out.resolve().parents):
+            raise ConfigError(
+                f"run folder {out} lies in {folder}, where its pictures would count as photos",
+                "a folder outside",
+                remedy,
+            )
+
+
+def _holds_more(out: Path) -> bool:
+    """Tell whether a folder holds anything but what a run leaves that was stopped at its start."""
+    return any(f.name not in _UNSTARTED and not f.name.startswith(".") for f in out.iterdir())
+
+
+def _check_first_weights(run: Run) -> None:
+    """Try the first weights on a network of the recipe, before anything is written.
+
+    Raises:
+        CheckpointError: They are missing or do not fit.
+        RuntimeUnavailableError: ImageNet weights are not to be had.
+    """
+    if run.init != "none":
+        initialise(build_net(run.recipe.net, len(run.farm.classes)), run.init)
+
+
+def _check_labels(run: Run) -> None:
+    """Check that there is something to train on, before hours of pretraining.
+
+    Raises:
+        FieldDataError: There is no label and no pretraining, or no weed in any training mask.
+    """
+    if run.split.kind == "unlabelled":
+        if not run.pretrain:
+            raise FieldDataError(
+                f"no labelled photo in {run.farm.root}, and no pretraining is wanted",
+                "labelled photos, or pretraining",
+                "label some photos, or leave --no-pretrain out",
+            )
+        return
+    weeds = run.farm.classes.ids_of(Role.WEED)
+    if not any(np.isin(read_mask(run.farm, photo), weeds).any() for photo in run.split.train):
+        raise FieldDataError(
+            f"no weed pixel in any of {len(run.split.train)} training masks",
+            "weeds in at least one of them",
+            "label more photos that show weeds, or try another --seed",
+        )
+
+
+def _fixed_test(file: str) -> list[str] | None:
+    """Read the names of the test photos of a published split.
+
+    Raises:
+        ConfigError: The file cannot be read, or names none.
+    """
+    if not file:
+        return None
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"data.test_photos: {file} cannot be read", "a text file", "check the path"
+        ) from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise ConfigError(f"data.test_photos: {file} is empty", "names of photos", "fill it")
+    return names
 
 
 def _run(
     options: RunOptions,
-    folder: RunFolder,
     farm: Farm,
     split: Split,
     recipe: Recipe,
     notes: tuple[str, ...],
 ) -> Run:
     return Run(
-        folder=folder,
+        folder=RunFolder(options.out),
         farm=farm,
         split=split,
         recipe=recipe,
         device=distributed.choose_device(options.device),
         seed=options.seed,
-        init=options.init,
+        init=_absolute(options.init),
         pretrain=options.pretrain and recipe.pretrain.steps > 0,
         resume=options.resume,
         scale=working_scale(farm.photos, recipe.data.scale),
         notes=tuple(note for note in notes if note),
     )
+
+
+def _absolute(init: str) -> str:
+    """Let the first weights be found from any folder."""
+    return init if init in ("none", "imagenet") else str(Path(init).resolve())
 
 
 def record(run: Run, options: RunOptions) -> None:
@@ -147,6 +241,9 @@ def record(run: Run, options: RunOptions) -> None:
     Raises:
         OutputError: The folder cannot be written.
     """
+    if distributed.rank():
+        distributed.wait_for_all()
+        return
     run.folder.write("recipe.json", run.recipe.to_dict())
     run.folder.write("split.json", run.split.to_dict())
     run.folder.write(
@@ -180,6 +277,7 @@ def record(run: Run, options: RunOptions) -> None:
             "seconds": {},
         },
     )
+    distributed.wait_for_all()
 
 
 def reopen(out: Path) -> Run:

@@ -40,7 +40,7 @@ class RunFolder:
         return self.path / "model.onnx"
 
     def write(self, name: str, values: Mapping[str, Any]) -> None:
-        """Write a JSON file durably; the first process does.
+        """Write a JSON file durably; the first process does, and the others do not wait for it.
 
         Raises:
             OutputError: The disk is full.
@@ -48,7 +48,6 @@ class RunFolder:
         if distributed.rank() == 0:
             text = json.dumps(values, indent=1, allow_nan=False, ensure_ascii=False)
             write_durably(self.path / name, text.encode("utf-8", "surrogateescape"))
-        distributed.wait_for_all()
 
     def read(self, name: str) -> dict[str, Any]:
         """Read a JSON file; {} when it is not there.

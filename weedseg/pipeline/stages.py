@@ -83,19 +83,22 @@ def finetune_stage(run: Run, reporter: Reporter | None = None) -> dict[str, Any]
 def _finetune_all(run: Run, reporter: Reporter | None) -> dict[str, Any]:
     split = run.split
     if split.kind != "cross-validation":
-        return _finetune(run, (split.train, split.val), run.folder.finetune, "fine-tune", reporter)
+        options = _finetune_options(run, run.folder.finetune, "fine-tune")
+        return finetune(run.farm, (split.train, split.val), run.recipe, options, reporter)
     best = []
     for number, _ in enumerate(split.folds):
         folder = fold_folder(run, number)
         done = run.folder.read(f"{folder.relative_to(run.folder.path)}/finetune.json")
-        label = f"fold {number + 1} of {len(split.folds)}"
+        options = _finetune_options(run, folder, f"fold {number + 1} of {len(split.folds)}")
+        options = replace(options, needs_weeds=False)
         parts = fold_photos(split.folds, number)
-        summary = done or _finetune(run, parts, folder, label, reporter)
+        summary = done or finetune(run.farm, parts, run.recipe, options, reporter)
         distributed.wait_for_all()
         best.append(summary["best_step"])
     steps = max(int(statistics.median(best)), 1)
-    final = replace(run, recipe=replace(run.recipe, finetune=replace(run.recipe.finetune, steps=steps)))
-    return _finetune(final, (split.train, ()), run.folder.finetune, "final model", reporter)
+    recipe = replace(run.recipe, finetune=replace(run.recipe.finetune, steps=steps))
+    options = _finetune_options(run, run.folder.finetune, "final model")
+    return finetune(run.farm, (split.train, ()), recipe, options, reporter)
 
 
 def fold_folder(run: Run, number: int) -> Path:
@@ -112,10 +115,8 @@ def fold_photos(folds: Sequence[Photos], number: int) -> tuple[Photos, Photos]:
     return tuple(rest), folds[after]
 
 
-def _finetune(
-    run: Run, photos: tuple[Photos, Photos], folder: Path, phase: str, reporter: Reporter | None
-) -> dict[str, Any]:
-    options = FinetuneOptions(
+def _finetune_options(run: Run, folder: Path, phase: str) -> FinetuneOptions:
+    return FinetuneOptions(
         folder=folder,
         device=run.device,
         seed=run.seed,
@@ -124,7 +125,6 @@ def _finetune(
         resume=run.resume,
         phase=phase,
     )
-    return finetune(run.farm, photos, run.recipe, options, reporter)
 
 
 def load_net(run: Run, weights: Path) -> SegmentationNet:
@@ -208,4 +208,3 @@ def parity_photos(run: Run, net: SegmentationNet) -> list[Image]:
         shares.append(sum(float((class_map == i).mean()) for i in weeds))
     order = sorted(range(len(pool)), key=lambda n: -shares[n])[:NUM_PARITY_PHOTOS]
     return [read_image(candidates[pool.readable(n)].path) for n in order]
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,12 @@ def prepare(options: RunOptions, say: Say, started: float) -> Run:
         ConfigError: Options, recipe or budget do not fit.
         FieldDataError: The farm folder has faults.
     """
+    options = replace(options, out=distributed.gather(options.out)[0])
     run = settle(options)
+    distributed.wait_for_all()
     for note in run.notes:
         say(note)
-    if run.folder.read("run.json"):
+    if options.resume:
         return run
     if options.minutes:
         run = plan_steps(run, options.minutes, time.perf_counter() - started)
@@ -65,13 +67,16 @@ def prepare(options: RunOptions, say: Say, started: float) -> Run:
     return run
 
 
-def train(options: RunOptions, say: Say, reporter: Reporter | None = None) -> Outcome:
+def train(
+    options: RunOptions, say: Say, reporter: Reporter | None = None, started: float | None = None
+) -> Outcome:
     """Pretrain, fine-tune, export, evaluate, report; without labels, say what to label first.
 
     Args:
         options: What was asked for.
         say: Hears sentences for the person.
         reporter: Is told about every training step.
+        started: `time.perf_counter()` at the start of the command; None is now.
 
     Returns:
         Where the report is and what was measured.
@@ -79,13 +84,13 @@ def train(options: RunOptions, say: Say, reporter: Reporter | None = None) -> Ou
     Raises:
         WeedsegError: A stage cannot go on; what was done before is kept.
     """
-    started = time.perf_counter()
+    started = time.perf_counter() if started is None else started
     run = prepare(options, say, started)
     pretrain_stage(run, reporter)
     if run.split.kind == "unlabelled":
         return _without_labels(run, started)
     finetune_stage(run, reporter)
-    return finish(run, started)
+    return finish(run, say, started)
 
 
 def _without_labels(run: Run, started: float) -> Outcome:
@@ -97,7 +102,7 @@ def _without_labels(run: Run, started: float) -> Outcome:
     return Outcome(run=run, report=_report(run), evaluation=None, label_first=tuple(names))
 
 
-def finish(run: Run, started: float) -> Outcome:
+def finish(run: Run, say: Say, started: float) -> Outcome:
     """Export, evaluate and report; the first process does, the others wait.
 
     The model is exported before it is evaluated, because the exported file is what is measured,
@@ -108,7 +113,9 @@ def finish(run: Run, started: float) -> Outcome:
     """
     evaluation: dict[str, Any] = {}
     if distributed.rank() == 0:
+        say("exporting the model and comparing it with the network")
         export_stage(run)
+        say("measuring it, drawing the report")
         evaluation = evaluate_stage(run)
         describe_stage(run)
     distributed.wait_for_all()

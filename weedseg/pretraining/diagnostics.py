@@ -18,7 +18,9 @@ from weedseg.pretraining.selection import entropy
 MAX_LABELLED = 50
 
 
-def class_grids(pool: PhotoPool, labelled: list[int], num_classes: int, patch_px: int) -> dict[int, Grid]:
+def class_grids(
+    pool: PhotoPool, labelled: list[int], num_classes: int, patch_px: int
+) -> dict[int, Grid]:
     """Compute the share of each class in every patch of some labelled photos.
 
     Args:
@@ -28,10 +30,13 @@ def class_grids(pool: PhotoPool, labelled: list[int], num_classes: int, patch_px
         patch_px: Side of a patch, px.
 
     Returns:
-        Photo number -> (Gh, Gw, C), summing to at most 1 (ignored pixels count for nothing).
+        Photo number -> (Gh, Gw, C), summing to at most 1 (ignored pixels count for nothing);
+        unreadable photos are left out.
     """
     grids = {}
     for number in labelled[:MAX_LABELLED]:
+        if pool.readable(number) != number:
+            continue
         mask = pool.mask(number)
         one_hot = torch.from_numpy(mask[None] == np.arange(num_classes)[:, None, None]).float()
         pooled = torch.nn.functional.avg_pool2d(

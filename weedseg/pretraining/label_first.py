@@ -46,6 +46,8 @@ def choose(pool: PhotoPool, errors: dict[int, float], num: int) -> list[Candidat
     """
     order = sorted(errors, key=lambda n: (-errors[n], n))
     hard = order[: max(len(order) // 3, num)]
+    if not hard or num < 1:
+        return []
     features = np.stack([_feature(pool.image(n)) for n in hard])
     chosen = [0]
     distance = np.linalg.norm(features - features[0], axis=1)
@@ -60,4 +62,4 @@ def choose(pool: PhotoPool, errors: dict[int, float], num: int) -> list[Candidat
 
 def _feature(image: Image) -> npt.NDArray[np.float32]:
     small = cv2.resize(image, (_FEATURE_PX, _FEATURE_PX), interpolation=cv2.INTER_AREA)
-    return small.astype(np.float32).ravel() / 255
+    return np.asarray(small.astype(np.float32).ravel() / 255, np.float32)

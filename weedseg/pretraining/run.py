@@ -72,7 +72,7 @@ def pretrain(
     summary = {
         "steps": result.steps,
         "seconds": result.seconds,
-        "step_seconds": result.median_step_seconds,
+        "step_seconds": result.median_step_seconds if result.step_seconds else None,
         "scoring_share": task.scorer.seconds / max(result.seconds, 1e-9),
         "scored_share": len(task.cache.grids) / len(pool),
         "num_photos": len(pool),
@@ -88,7 +88,8 @@ def pretrain(
         write_picture(task, last, options.folder / "pictures" / f"step-{result.steps:06d}.png")
         write_durably(options.folder / "weights.safetensors", dump_weights(net))
         write_durably(
-            options.folder / "pretrain.json", json.dumps(summary, indent=1, allow_nan=False).encode()
+            options.folder / "pretrain.json",
+            json.dumps(summary, indent=1, allow_nan=False).encode(),
         )
     return summary
 
@@ -122,7 +123,8 @@ def _selection_log(
     labelled = [i for i, photo in enumerate(photos) if photo.mask is not None]
     grids = {}
     if labelled:
-        pool = PhotoPool(farm, [photos[i] for i in labelled], scale, 256, with_masks=True)
+        chosen = [photos[i] for i in labelled]
+        pool = PhotoPool(farm, chosen, scale, 256, with_masks=True, bad_photo_share=1.0)
         found = class_grids(
             pool, list(range(len(labelled))), len(farm.classes), recipe.pretrain.patch_px
         )

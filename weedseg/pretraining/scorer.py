@@ -37,7 +37,9 @@ class Scored:
 class PhotoScorer:
     """Scores photos; keeps count of the time it takes."""
 
-    def __init__(self, pool: PhotoPool, pretrain: PretrainConfig, config: ScoringConfig, fill: Tensor) -> None:
+    def __init__(
+        self, pool: PhotoPool, pretrain: PretrainConfig, config: ScoringConfig, fill: Tensor
+    ) -> None:
         """Prepare.
 
         Args:

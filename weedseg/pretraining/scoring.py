@@ -36,9 +36,7 @@ def complementary_masks(rng: np.random.Generator, grid: tuple[int, int], share: 
     return np.stack([part == i for i in range(num)])
 
 
-def random_masks(
-    rng: np.random.Generator, grid: tuple[int, int], share: float, num: int
-) -> Hidden:
+def random_masks(rng: np.random.Generator, grid: tuple[int, int], share: float, num: int) -> Hidden:
     """Draw independent masks with exactly round(share x patches) hidden each, (M, Gh, Gw)."""
     order = rng.random((num, grid[0] * grid[1])).argsort(1).argsort(1)
     return (order < round(share * grid[0] * grid[1])).reshape(num, *grid)
@@ -75,7 +73,7 @@ def combine(errors: Grid, hidden: Hidden, hidden_only: bool) -> Grid:
             all). A patch never hidden gets the mean of the others.
     """
     if not hidden_only:
-        return errors.mean(0, dtype=np.float32)
+        return np.asarray(errors.mean(0, dtype=np.float32))
     times = hidden.sum(0)
     total = (errors * hidden).sum(0)
     seen = times > 0
@@ -89,7 +87,7 @@ def reducible(scores: Grid, contrast: Grid, usable: Grid) -> Grid:
 
     Divides by sqrt(contrast + c), since a high-contrast patch is hard for any model; cuts off the
     highest five per cent, which are mostly noise (RHO-LOSS, ICML 2022); ranks within the photo;
-    unusable patches (glare, dead pixels, padding) get rank 0.
+    unusable patches (glare, dead pixels, padding) share the lowest rank.
 
     Args:
         scores: (Gh, Gw) raw errors.

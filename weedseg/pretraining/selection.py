@@ -81,10 +81,7 @@ def stage_borders(pretrain: PretrainConfig) -> tuple[int, ...]:
     first = first_selective_step(pretrain)
     rest = pretrain.steps - first
     num = pretrain.stages - 1
-    return (0, *(first + round(rest * i / num) for i in range(num)), pretrain.steps) if num else (
-        0,
-        pretrain.steps,
-    )
+    return (0, *(first + round(rest * i / num) for i in range(num)), pretrain.steps)
 
 
 def entropy(counts: Grid) -> float:

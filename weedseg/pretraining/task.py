@@ -48,6 +48,8 @@ class TileBatch:
     sizes: list[tuple[int, int]]
     """Of the photos, px at working resolution."""
     names: list[str]
+    slots: list[int]
+    """Places of the tiles in the batch of all processes."""
     attempt: int
 
 
@@ -57,7 +59,9 @@ class PretrainTask:
     scale = 1.0
     """Working resolution of the pool, share of the photo's."""
 
-    def __init__(self, net: SegmentationNet, pool: PhotoPool, recipe: Recipe, seed: int, log: SelectionLog) -> None:
+    def __init__(
+        self, net: SegmentationNet, pool: PhotoPool, recipe: Recipe, seed: int, log: SelectionLog
+    ) -> None:
         """Prepare the first stage.
 
         Args:
@@ -90,20 +94,25 @@ class PretrainTask:
         everything = range(len(self.pool))
         if not self.config.disjoint_photos or self.config.stages < 2:
             return list(everything)
-        order = np.random.default_rng([self.seed, 3]).permutation(len(self.pool)).tolist()
+        shuffled = np.random.default_rng([self.seed, 3]).permutation(len(self.pool))
+        order: list[int] = shuffled.tolist()
         return order[stage :: self.config.stages] or order
 
     def prepare(self, step: int, attempt: int) -> TileBatch:
-        """Cut and jitter this process's tiles of a step."""
+        """Cut and jitter this process's tiles of a step.
+
+        Raises:
+            ConfigError: There are more processes than tiles.
+            FieldDataError: Too many photos are unreadable.
+        """
         config = self.config
         photos = self._photos_of(self.stage_of(step))
         picked = photo_numbers(
             self.seed + attempt, step, config.batch, len(photos), self.pool.window
         )
         tiles, centres, sizes = [], [], []
-        mine = range(distributed.rank(), config.batch, distributed.world_size())
+        mine = distributed.own_slots(config.batch)
         numbers = [self.pool.readable(photos[picked[i]]) for i in mine]
-        num_cells = patches.grid_size((config.tile_px,) * 2, config.patch_px)[0]
         for slot, number in zip(mine, numbers):
             rng = np.random.default_rng([self.seed, attempt, step, slot])
             image = self.pool.image(number)
@@ -111,11 +120,14 @@ class PretrainTask:
             cut = augment.draw_cut(rng, sizes[-1], config.tile_px, config.min_cut_share)
             tile = augment.take_cut(image, cut, config.tile_px)
             tiles.append(augment.jitter(rng, config.jitter).apply(tile))
-            centres.append(cut.centres(num_cells))
-        return self._batch(tiles, numbers, centres, sizes, attempt)
+            centres.append(patches.centres(cut, config.tile_px, config.patch_px))
+        batch = self._batch(tiles, numbers, centres, sizes)
+        return replace(batch, slots=list(mine), attempt=attempt)
 
     def begin_step(self, step: int) -> None:
         """Score photos when a selective stage begins."""
+        if self.teacher is not None:
+            self.teacher.to(next(self.net.parameters()).device)
         if not self._uses_scores() or step not in self.borders[1:-1]:
             return
         stage = self.stage_of(step)
@@ -142,11 +154,11 @@ class PretrainTask:
     def choose_hidden(self, batch: TileBatch, step: int) -> Hidden:
         """Choose the hidden patches of every tile, (N, Gh, Gw); a few tiles stay nearly clean."""
         config, num = self.config, batch.rows[0].size
-        num_clean = round(config.clean_share * len(batch.photos))
+        num_clean = round(config.clean_share * config.batch)
         result = np.zeros((len(batch.photos), num), bool)
-        for i in range(len(batch.photos)):
-            rng = np.random.default_rng([self.seed, batch.attempt, step, i, distributed.rank(), 5])
-            if i < num_clean:
+        for i, slot in enumerate(batch.slots):
+            rng = np.random.default_rng([self.seed, batch.attempt, step, slot, 0, 5])
+            if slot < num_clean:
                 share = rng.uniform(0, MOST_HIDDEN_IN_CLEAN)
                 result[i] = self._draw(rng, None, num, share, 0.0)
             else:
@@ -176,7 +188,9 @@ class PretrainTask:
         x = np.clip(batch.columns[i].ravel() // patch_px, 0, grid[1] - 1).astype(np.int64)
         self.log.add(self.stage_of(step), batch.photos[i], (y, x), hidden, grid)
 
-    def loss(self, model: nn.Module, batch: TileBatch, step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, model: nn.Module, batch: TileBatch, step: int
+    ) -> tuple[Tensor, dict[str, float]]:
         """L1 + (1 - MS-SSIM); errors on visible pixels count `visible_weight`."""
         device = next(self.net.parameters()).device
         hidden = torch.from_numpy(self.choose_hidden(batch, step)).to(device)
@@ -190,7 +204,7 @@ class PretrainTask:
         error = output - images
         l1 = (error.abs() * weight).sum((1, 2, 3)) / (3 * weight.sum((1, 2, 3))).clamp_min(1)
         similarity = ms_ssim(images + error * weight, images)
-        loss = (l1 + 1 - similarity).mean()
+        loss = distributed.batch_mean(l1 + 1 - similarity)
         with torch.no_grad():
             hidden_l1 = (error.abs() * pixels).sum() / (3 * pixels.sum()).clamp_min(1)
         return loss, {"hidden_l1": hidden_l1.item()}
@@ -202,8 +216,8 @@ class PretrainTask:
             decay = min(self.recipe.scoring.ema_decay, (1 + step) / (10 + step))
             for mine, theirs in zip(self.teacher.parameters(), self.net.parameters()):
                 mine.lerp_(theirs, 1 - decay)
-            for mine, theirs in zip(self.teacher.buffers(), self.net.buffers()):
-                mine.copy_(theirs)
+            for copied, own in zip(self.teacher.buffers(), self.net.buffers()):
+                copied.copy_(own)
         if step + 1 not in self.borders[1:]:
             return None
         values, self.border_values = self.border_values, {}
@@ -222,11 +236,11 @@ class PretrainTask:
             sizes.append(_size(image))
             cut = augment.draw_cut(np.random.default_rng([number, 6]), sizes[-1], size, 1.0)
             tiles.append(augment.take_cut(image, cut, size).astype(np.float32) / 255)
-            centres.append(cut.centres(patches.grid_size((size, size), self.config.patch_px)[0]))
-        return self._batch(tiles, numbers, centres, sizes, attempt=0)
+            centres.append(patches.centres(cut, size, self.config.patch_px))
+        return self._batch(tiles, numbers, centres, sizes)
 
     def _batch(
-        self, tiles: list[Any], numbers: list[int], centres: list[Any], sizes: Any, attempt: int
+        self, tiles: list[Any], numbers: list[int], centres: list[Any], sizes: Any
     ) -> TileBatch:
         return TileBatch(
             images=torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2),
@@ -235,7 +249,8 @@ class PretrainTask:
             columns=np.stack(centres)[..., 1],
             sizes=sizes,
             names=[self.pool.photos[n].name for n in numbers],
-            attempt=attempt,
+            slots=list(range(len(tiles))),
+            attempt=0,
         )
 
     @torch.no_grad()
@@ -256,7 +271,7 @@ class PretrainTask:
             np.random.default_rng(7), batch.rows.shape[1:], self.config.hidden_share, 8
         )
         pixels = patches.to_pixels(
-            torch.from_numpy(hidden).float(), self.config.patch_px, batch.images.shape[2:]
+            torch.from_numpy(hidden).float(), self.config.patch_px, (self.config.tile_px,) * 2
         )
         error = (self.reconstruct(batch, hidden) - batch.images).abs() * pixels
         return float(error.sum() / (3 * pixels.sum()))
@@ -289,4 +304,4 @@ def mean_colour(pool: PhotoPool, num: int = 50) -> npt.NDArray[np.float32]:
     """Compute the mean colour (3,) in 0-1 of up to `num` photos spread over the pool."""
     numbers = sorted(set(np.linspace(0, len(pool) - 1, num).round().astype(int).tolist()))
     means = [pool.image(n).reshape(-1, 3).mean(0) / 255 for n in numbers]
-    return np.mean(means, axis=0).astype(np.float32)
+    return np.asarray(np.mean(means, axis=0), np.float32)

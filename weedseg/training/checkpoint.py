@@ -11,7 +11,9 @@ import hashlib
 import io
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
+from pickle import UnpicklingError  # noqa: TID251 - the error alone; nothing is unpickled
 from typing import Any
 
 import torch
@@ -20,7 +22,13 @@ from weedseg.errors import CheckpointError, OutputError
 
 logger = logging.getLogger(__name__)
 
-BEST = "best"
+_UNREADABLE = (
+    *(UnpicklingError, RuntimeError, ValueError, EOFError, OSError),
+    *(AttributeError, LookupError, TypeError),
+)
+"""What torch raises for bytes that are no checkpoint."""
+STEP, BEST = "step", "best"
+"""Kinds of checkpoints: where to go on, and what to keep."""
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -43,7 +51,8 @@ def write_durably(path: Path, data: bytes) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise OutputError(
             f"{path} cannot be written ({error.strerror})",
             f"{len(data) / 1e6:.0f} MB of free space in a writable folder",
@@ -60,7 +69,7 @@ def save_checkpoint(folder: Path, name: str, state: dict[str, Any]) -> Path:
 
     Args:
         folder: Where checkpoints live.
-        name: ``best``, or from `step_name`.
+        name: From `checkpoint_name`.
         state: Tensors, numbers, strings, and lists and dicts of them.
 
     Raises:
@@ -70,21 +79,29 @@ def save_checkpoint(folder: Path, name: str, state: dict[str, Any]) -> Path:
     torch.save(state, buffer)
     data = buffer.getvalue()
     path = folder / f"{name}.pt"
-    if path.exists():
-        _sidecar(path).unlink(missing_ok=True)
     write_durably(path, data)
     write_durably(_sidecar(path), hashlib.sha256(data).hexdigest().encode())
     return path
 
 
-def step_name(step: int) -> str:
-    """Name the checkpoint of a step so that names sort by step."""
-    return f"step-{step:09d}"
+def checkpoint_name(kind: str, step: int) -> str:
+    """Name the checkpoint of a step so that names of a kind sort by step."""
+    return f"{kind}-{step:09d}"
+
+
+def list_checkpoints(folder: Path, kind: str) -> list[Path]:
+    """List the checkpoints of a kind, oldest step first, damaged ones included."""
+    return sorted(folder.glob(f"{kind}-*.pt"))
 
 
 def keep_newest(folder: Path, number: int = 2) -> None:
-    """Delete all step checkpoints but the newest ones; `best` is never touched."""
-    for path in sorted(folder.glob("step-*.pt"))[:-number]:
+    """Delete all step checkpoints but the newest ones; the best ones are never touched."""
+    delete(list_checkpoints(folder, STEP)[:-number])
+
+
+def delete(paths: list[Path]) -> None:
+    """Delete checkpoints and their checksums."""
+    for path in paths:
         _sidecar(path).unlink(missing_ok=True)
         path.unlink(missing_ok=True)
 
@@ -100,24 +117,26 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         data = path.read_bytes()
         wanted = _sidecar(path).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} cannot be read", "it and its .sha256 file", remedy) from error
+        found = f"{path} cannot be read"
+        raise CheckpointError(found, "it and its .sha256 file", remedy) from error
     if hashlib.sha256(data).hexdigest() != wanted:
         raise CheckpointError(f"{path} is damaged", "the bytes its .sha256 file names", remedy)
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, OSError) as error:
-        raise CheckpointError(f"{path} is no checkpoint", "one that weedseg wrote", remedy) from error
+    except _UNREADABLE as error:
+        found = f"{path} is no checkpoint"
+        raise CheckpointError(found, "one that weedseg wrote", remedy) from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds {type(state).__name__}", "a dict", remedy)
     return state
 
 
-def load_newest(folder: Path) -> dict[str, Any] | None:
-    """Load the newest step checkpoint that is whole; None when there is none.
+def load_newest(folder: Path, kind: str = STEP) -> dict[str, Any] | None:
+    """Load the newest checkpoint of a kind that is whole; None when there is none.
 
     Damaged ones are named in a warning and passed over.
     """
-    for path in sorted(folder.glob("step-*.pt"), reverse=True):
+    for path in reversed(list_checkpoints(folder, kind)):
         try:
             return load_checkpoint(path)
         except CheckpointError as error:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.nn import functional as collective
 from torch.nn.parallel import DistributedDataParallel
 
-from weedseg.errors import RuntimeUnavailableError
+from weedseg.errors import ConfigError, RuntimeUnavailableError
 
 
 def rank() -> int:
@@ -36,7 +36,10 @@ def process_group() -> Iterator[None]:
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield
         return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    # gloo as well where there are GPUs: for --device cpu, and for `gather`.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
     finally:
@@ -59,6 +62,21 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
+def own_slots(batch: int) -> range:
+    """Return which tiles of a batch this process makes.
+
+    Raises:
+        ConfigError: There are more processes than tiles.
+    """
+    if batch < world_size():
+        raise ConfigError(
+            f"a batch of {batch} for {world_size()} processes",
+            "at least one tile for each",
+            "raise pretrain.batch and finetune.batch, or start fewer processes",
+        )
+    return range(rank(), batch, world_size())
+
+
 def wrap(net: nn.Module, device: torch.device) -> nn.Module:
     """Wrap a network so that gradients are averaged over processes, if there are several."""
     if world_size() == 1:
@@ -71,8 +89,15 @@ def global_sum(value: Tensor) -> Tensor:
     """Sum a tensor over all processes, with gradient."""
     if world_size() == 1:
         return value
-    total: Tensor = collective.all_reduce(value)
+    total: Tensor = collective.all_reduce(value)  # type: ignore[no-untyped-call]
     return total
+
+
+def batch_mean(values: Tensor) -> Tensor:
+    """Average one value per tile, (N,), over the tiles of all processes, with gradient."""
+    if world_size() == 1:
+        return values.mean()
+    return global_sum(values.sum()) / global_sum(torch.ones_like(values).sum())
 
 
 def gather(value: Any) -> list[Any]:

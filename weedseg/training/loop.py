@@ -6,7 +6,6 @@ checkpoint holds the network, the optimiser, what the task adds, and the step.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import signal
@@ -23,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from weedseg.data.datasets import Prefetcher
-from weedseg.errors import NonFiniteLossError
-from weedseg.training import checkpoint, distributed
+from weedseg.errors import CheckpointError, NonFiniteLossError
+from weedseg.training import checkpoint, distributed, metrics
 from weedseg.training.schedule import Schedule
 
 logger = logging.getLogger(__name__)
@@ -44,7 +43,9 @@ class Batch(Protocol):
 class Task(Protocol):
     """What is being trained."""
 
-    net: nn.Module
+    @property
+    def net(self) -> nn.Module:
+        """The network."""
 
     def prepare(self, step: int, attempt: int) -> Any:
         """Make the batch of a step; called in a background thread, must not touch the network."""
@@ -148,9 +149,7 @@ class _Run:
         self.net = task.net.to(options.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model = distributed.wrap(self.net, options.device)
         make = torch.optim.AdamW if options.decoupled else torch.optim.Adam
-        self.optimiser = make(
-            self.net.parameters(), options.lr, weight_decay=options.weight_decay
-        )
+        self.optimiser = make(self.net.parameters(), options.lr, weight_decay=options.weight_decay)
         self.step, self.attempt = 0, 0
         self.result = FitResult(steps=options.steps, seconds=0.0)
         self.checkpoints = options.folder / "checkpoints"
@@ -164,39 +163,88 @@ class _Run:
             "net": self.net.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "task": self.task.state_dict(),
-            "best_step": self.result.best_step,
-            "best_score": self.result.best_score,
             "torch_rng": torch.get_rng_state(),
             "seconds": self.result.seconds,
         }
 
+    def start(self) -> None:
+        """Begin at step 0; what an earlier run left in the folder goes."""
+        if self.leader:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            for kind in (checkpoint.STEP, checkpoint.BEST):
+                checkpoint.delete(checkpoint.list_checkpoints(self.checkpoints, kind))
+            self.metrics.unlink(missing_ok=True)
+        self.save()
+
     def save(self) -> None:
         if self.leader:
-            checkpoint.save_checkpoint(
-                self.checkpoints, checkpoint.step_name(self.step), self.state()
-            )
+            name = checkpoint.checkpoint_name(checkpoint.STEP, self.step)
+            checkpoint.save_checkpoint(self.checkpoints, name, self.state())
             checkpoint.keep_newest(self.checkpoints)
 
     def restore(self) -> bool:
+        """Go back to the newest whole checkpoint; tells whether there is one.
+
+        Raises:
+            CheckpointError: It belongs to another network or task.
+        """
         state = checkpoint.load_newest(self.checkpoints)
         if state is None:
             return False
-        self.net.load_state_dict(state["net"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.task.load_state_dict(state["task"])
-        self.step, self.attempt = state["step"], state["attempt"]
-        self.result.best_step, self.result.best_score = state["best_step"], state["best_score"]
-        self.result.seconds = state["seconds"]
-        torch.set_rng_state(state["torch_rng"])
+        try:
+            self.net.load_state_dict(state["net"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.task.load_state_dict(state["task"])
+            self.step, self.attempt = state["step"], state["attempt"]
+            self.result.seconds = state["seconds"]
+            torch.set_rng_state(state["torch_rng"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"the checkpoint in {self.checkpoints} does not fit this run",
+                "one of the same recipe",
+                "use another folder, or run without --resume",
+            ) from error
+        self.result.num_reloads = self.attempt
+        self._restore_best()
         if self.leader:
-            _cut_metrics(self.metrics, self.step)
+            newer = checkpoint.checkpoint_name(checkpoint.STEP, self.step + 1)
+            found = checkpoint.list_checkpoints(self.checkpoints, checkpoint.STEP)
+            checkpoint.delete([path for path in found if path.stem >= newer])  # all damaged
+            metrics.cut_after(self.metrics, self.step)
         return True
+
+    def _restore_best(self) -> None:
+        """Find the best weights on disk; they may be newer than the checkpoint gone back to."""
+        self.result.best_step, self.result.best_score = 0, None
+        for path in checkpoint.list_checkpoints(self.checkpoints, checkpoint.BEST):
+            try:
+                state = checkpoint.load_checkpoint(path)
+            except CheckpointError as error:
+                logger.warning("%s; it is left out", error.found)
+                continue
+            best: float | None = self.result.best_score
+            if best is None or state["score"] > best:
+                self.result.best_step, self.result.best_score = state["step"], state["score"]
+
+    def _keep_best(self, score: float) -> None:
+        """Save the network if no step before was better."""
+        best = self.result.best_score
+        if best is not None and score <= best:
+            return
+        self.result.best_score, self.result.best_step = score, self.step
+        if self.leader:
+            old = checkpoint.list_checkpoints(self.checkpoints, checkpoint.BEST)
+            name = checkpoint.checkpoint_name(checkpoint.BEST, self.step)
+            state = {"net": self.net.state_dict(), "step": self.step, "score": score}
+            new = checkpoint.save_checkpoint(self.checkpoints, name, state)
+            checkpoint.delete([path for path in old if path != new])
 
     def train_step(self, batch: Any) -> dict[str, float]:
         """Do one optimiser update.
 
         Raises:
-            NonFiniteLossError: Loss or gradient is NaN or infinite; weights are untouched.
+            NonFiniteLossError: Loss or gradient is NaN or infinite in any process; weights are
+                untouched.
         """
         factor = self.options.schedule.factor(self.step) * 0.5**self.attempt
         for group in self.optimiser.param_groups:
@@ -205,10 +253,12 @@ class _Run:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), CLIP_NORM)
-        if not bool(torch.isfinite(loss.detach()) & torch.isfinite(norm)):
+        finite = bool(torch.isfinite(loss.detach()) & torch.isfinite(norm))
+        if distributed.any_process(not finite):
+            names = {name for part in distributed.gather(batch.names) for name in part}
             raise NonFiniteLossError(
                 f"loss {loss.item()} and gradient {norm.item()} at {self.options.phase} "
-                f"step {self.step}, photos {', '.join(sorted(set(batch.names)))}",
+                f"step {self.step}, photos {', '.join(sorted(names))}",
                 "finite numbers",
                 "look at these photos, or lower the learning rate",
             )
@@ -217,23 +267,18 @@ class _Run:
 
     def finish_step(self, values: dict[str, float], started: float) -> None:
         scores = self.task.end_step(self.step) or {}
+        if scores:  # batch norm differs a little between processes: the first one's count
+            scores = distributed.gather(scores)[0]
         self.step += 1
         now = time.perf_counter()
         self.result.step_seconds.append(now - started)
         self.result.seconds += now - started
         last = self.step == self.options.steps
-        chosen = scores.get("selection")
-        best = self.result.best_score
-        if chosen is not None and (best is None or chosen > best):
-            self.result.best_score, self.result.best_step = chosen, self.step
-            if self.leader:
-                checkpoint.save_checkpoint(
-                    self.checkpoints, checkpoint.BEST, {"net": self.net.state_dict()}
-                )
+        if "selection" in scores:
+            self._keep_best(scores["selection"])
         if self.leader and (scores or last or self.step % self.options.log_every == 0):
             line = {"step": self.step, **values, **scores, "seconds": self.result.seconds}
-            with self.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({k: _finite(v) for k, v in line.items()}) + "\n")
+            metrics.append_line(self.metrics, line)
         self.reporter.update(
             self.options.phase, self.step, self.options.steps, {**values, **scores}
         )
@@ -252,27 +297,7 @@ class _Run:
         logger.warning("%s; going back to the last good checkpoint", error.found)
         if not self.restore():
             raise error
-        self.attempt = attempt
-        self.result.num_reloads += 1
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _cut_metrics(path: Path, step: int) -> None:
-    """Drop the lines of steps that will be done again."""
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if _step_of(line) <= step]
-        checkpoint.write_durably(path, "".join(f"{line}\n" for line in kept).encode())
-
-
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):  # a line cut short by a kill
-        return math.inf
+        self.attempt = self.result.num_reloads = attempt
 
 
 def fit(task: Task, options: FitOptions, reporter: Reporter | None = None) -> FitResult:
@@ -288,15 +313,13 @@ def fit(task: Task, options: FitOptions, reporter: Reporter | None = None) -> Fi
 
     Raises:
         NonFiniteLossError: The loss stayed NaN after three tries from the last good checkpoint.
+        CheckpointError: What is to be resumed belongs to another network or task.
+        OutputError: The disk is full; the last checkpoint is intact.
         SystemExit: After SIGTERM (143) or SIGINT (130), with a checkpoint of the last full step.
     """
     run = _Run(task, options, reporter or SilentReporter())
-    if run.leader:
-        run.checkpoints.mkdir(parents=True, exist_ok=True)
     if not (options.resume and run.restore()):
-        if run.leader:
-            run.metrics.unlink(missing_ok=True)
-        run.save()
+        run.start()
     with _signals() as stop:
         while run.step < options.steps:
             try:

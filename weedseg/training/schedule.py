@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Schedule:
 
 
 def _cycle(borders: Sequence[int], step: int) -> tuple[int, int]:
-    for start, end in zip(borders, borders[1:]):
+    for start, end in itertools.pairwise(borders):
         if step < end:
             return start, end
     return borders[-2], borders[-1]

@@ -11,11 +11,27 @@ from pathlib import Path
 
 from weedseg.classes import DEFAULT_CLASSES
 from weedseg.config import DataConfig
+from weedseg.data.importers.items import Collection, ImportOptions, from_farm
 from weedseg.data.index import Farm, Photo
 from weedseg.data.palette import palette_sentence, read_classes
 from weedseg.errors import FieldDataError
 
 SPLIT_FILE = "train_test_split.yaml"
+
+
+def collect(src: Path, options: ImportOptions) -> Collection:
+    """Read CWFID with its published split.
+
+    Args:
+        src: The folder.
+        options: Ground resolution, if known.
+
+    Returns:
+        60 photos.
+    """
+    farm, test, _ = cwfid_farm(src)
+    parts = {p.name: "test" if p.name in test else "train" for p in farm.photos}
+    return Collection(items=from_farm(farm, options, parts), classes=farm.classes, notes=farm.notes)
 
 
 def cwfid_farm(src: Path) -> tuple[Farm, tuple[str, ...], tuple[str, ...]]:

@@ -9,8 +9,23 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from weedseg.data.importers.items import Collection, ImportOptions, from_farm
 from weedseg.data.index import Farm, index_farm
 from weedseg.errors import FieldDataError
+
+
+def collect(src: Path, options: ImportOptions) -> Collection:
+    """Read the peanut data set; nothing is published about its split.
+
+    Args:
+        src: The folder.
+        options: Ground resolution, if known.
+
+    Returns:
+        One item a photo.
+    """
+    farm = peanut_farm(src)
+    return Collection(items=from_farm(farm, options, {}), classes=farm.classes, notes=farm.notes)
 
 
 def peanut_farm(src: Path) -> Farm:

@@ -1,0 +1,63 @@
+"""Benchmark tables come from run lines alone, and the README shows what the lines say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from weedseg.bench.lines import append_line, read_lines
+from weedseg.bench.tables import draw_all, fill, pretraining_table, verdict
+
+ROOT = Path(__file__).parents[2]
+
+
+def line(arm: str, seed: int, weed: float | None, miou: float) -> dict[str, Any]:
+    return {
+        "arm": arm,
+        "dataset": "cwfid",
+        "labels": 10,
+        "finetune_seed": seed,
+        "iou": {"weed": weed, "crop": 0.5},
+        "miou": miou,
+        "pretrain_seconds": 60.0,
+        "finetune_seconds": 120.0,
+    }
+
+
+def test_means_and_ranges_of_all_seeds() -> None:
+    table = pretraining_table([line("R", 0, 0.5, 0.6), line("R", 1, 0.7, 0.7)])
+    row = table.splitlines()[-1]
+    assert "| 2 | 0.600 [0.500, 0.700] | 0.500 [0.500, 0.500] | 0.650 [0.600, 0.700] | 3 |" in row
+
+
+def test_absent_class_is_left_out_of_the_mean() -> None:
+    row = pretraining_table([line("N", 0, None, 0.6)]).splitlines()[-1]
+    assert "| 1 | - |" in row
+
+
+def test_verdict_compares_seed_by_seed_and_keeps_the_sign() -> None:
+    lines = [line("R", 0, 0.5, 0.60), line("S+", 0, 0.5, 0.58), line("S+", 1, 0.5, 0.9)]
+    assert verdict(lines) == "cwfid: mIoU of S+ minus R is -2.0 points (by seed: -2.0).\n"
+
+
+def test_verdict_says_nothing_without_pairs() -> None:
+    assert verdict([line("R", 0, 0.5, 0.6)]) == ""
+
+
+def test_fill_replaces_only_the_marked_part() -> None:
+    text = "a\n<!-- table:x -->\nold\n<!-- end -->\nb\n"
+    assert fill(text, {"x": "new", "y": "no"}) == "a\n<!-- table:x -->\n\nnew\n<!-- end -->\nb\n"
+
+
+def test_lines_come_back_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    for number in range(3):
+        append_line(path, {"n": number})
+    assert [row["n"] for row in read_lines(path)] == [0, 1, 2]
+
+
+def test_readme_shows_what_the_lines_say() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    drawn = fill(text, draw_all(ROOT / "models" / "benchmarks"))
+    assert drawn == text, "run: weedseg bench tables"
+    assert "<!-- table:pretraining -->" in text

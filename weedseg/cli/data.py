@@ -1,0 +1,134 @@
+"""``weedseg data``: bring field data in, look for faults, split it honestly, hand labels out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from weedseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from weedseg.data.importers.items import Item
+
+data = typer.Typer(help="Field data in, checked and split honestly.", rich_markup_mode=None)
+
+Pairs = Annotated[
+    list[str] | None, typer.Option(help="'label=crop|weed|background|ignore'; may be given again.")
+]
+FarmFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A farm folder.")]
+
+
+@data.command("import")
+def import_(
+    kind: Annotated[str, typer.Argument(metavar="FORMAT", help="See `weedseg data formats`.")],
+    src: Annotated[Path, typer.Argument(metavar="SRC", help="File or folder to read.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Farm folder to write; new or empty.")],
+    photos: Annotated[Path | None, typer.Option(help="Photos, if not beside the labels.")] = None,
+    mapping: Annotated[str, typer.Option(help="Another reading of the labels.")] = "",
+    nir: Annotated[bool, typer.Option("--nir", help="Take near-infrared twins along.")] = False,
+    empty: Annotated[
+        bool, typer.Option("--empty", help="Photos that no annotation names show bare soil.")
+    ] = False,
+    role: Pairs = None,
+    palette: Annotated[
+        list[str] | None, typer.Option(help="'#rrggbb=class'; may be given again.")
+    ] = None,
+    field: Annotated[str, typer.Option(help="Field of photos that name none.")] = "",
+    date: Annotated[str, typer.Option(help="Date of photos that name none.")] = "",
+    mm_per_px: Annotated[float, typer.Option(min=0, help="Ground resolution, if known.")] = 0,
+    licence: Annotated[str, typer.Option(help="Licence, for the manifest.")] = "",
+) -> None:
+    """Turn a published data set or the export of a label tool into a farm folder.
+
+    Raises:
+        ConfigError: Format, mapping, role or palette is wrong.
+        FieldDataError: The source is faulty.
+        OutputError: The folder is not empty or cannot be written.
+    """
+    from dataclasses import replace
+
+    from weedseg.data.importers import collect
+    from weedseg.data.importers.items import ImportOptions
+    from weedseg.data.writing import write_collection
+
+    options = ImportOptions(
+        photos=photos,
+        mapping=mapping,
+        nir=nir,
+        empty=empty,
+        roles=_pairs("--role", role),
+        palette=_pairs("--palette", palette),
+        field=field,
+        date=date,
+        mm_per_px=mm_per_px or None,
+    )
+    collection = collect(kind, src, options)
+    if licence:
+        collection = replace(collection, facts={**collection.facts, "licence": licence})
+    manifest = write_collection(collection, out, kind, _progress)
+    for note in manifest["notes"]:
+        typer.echo(note)
+    shares = ", ".join(f"{name} {100 * s:.2f} %" for name, s in manifest["shares"].items())
+    typer.echo(f"{manifest['photos']} photos, {manifest['labelled']} labelled: {shares}")
+    typer.echo(f"licence: {manifest['licence']}; next: weedseg data check {out}")
+
+
+@data.command()
+def export(
+    kind: Annotated[str, typer.Argument(metavar="FORMAT", help="coco, cvat, labelstudio, png.")],
+    farm: FarmFolder,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for the labels; new or empty.")],
+) -> None:
+    """Hand the masks of a farm folder to a label tool; photos stay where they are.
+
+    Raises:
+        ConfigError: The format is unknown.
+        FieldDataError: The farm is faulty.
+        OutputError: The folder is not empty or cannot be written.
+    """
+    from weedseg.data.exporters import export_farm
+    from weedseg.data.index import index_farm
+
+    found = index_farm(farm)
+    export_farm(found, kind, out)
+    typer.echo(f"{len(found.labelled)} of {len(found.photos)} photos have labels in {out}")
+    typer.echo(f"back: weedseg data import {kind} {out} --photos {farm} --out NEW")
+
+
+@data.command()
+def formats() -> None:
+    """List what `import` reads and `export` writes."""
+    from weedseg.data.exporters import EXPORTS
+    from weedseg.data.importers import FORMATS
+
+    for verb, table in (("import", FORMATS), ("export", EXPORTS)):
+        for name, text in table.items():
+            typer.echo(f"{verb} {name:16}{text}")
+
+
+def _pairs(option: str, texts: list[str] | None) -> dict[str, str]:
+    """Read 'a=b' texts.
+
+    Raises:
+        ConfigError: One has no equals sign.
+    """
+    pairs = {}
+    for text in texts or []:
+        key, equals, value = text.rpartition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise ConfigError(f"{option} '{text}'", "'name=meaning'", "put it in quotes")
+        pairs[key.strip()] = value.strip()
+    return pairs
+
+
+def _progress(items: Iterable[Item]) -> Iterable[Item]:
+    """Show a bar on standard error while photos are written."""
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(items, "photos", console=Console(stderr=True), transient=True)
