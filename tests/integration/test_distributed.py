@@ -23,7 +23,7 @@ def start(*args):
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=900,
         env=environment,
     )
     assert done.returncode == 0, done.stderr[-3000:]

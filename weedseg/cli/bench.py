@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from weedseg.cli import options
+from weedseg.errors import ConfigError
 
 bench = typer.Typer(
     help="Benchmarks on real photos; each run adds one line of JSON.", rich_markup_mode=None
@@ -117,6 +118,46 @@ def record(
     parity = Segmenter(folder.model).metadata.properties["parity"]
     line = recorded_run(name, folder.read("run.json"), folder.read("evaluation.json"), parity)
     append_line(out, {**line, "commit": commit()})
+
+
+@bench.command()
+def latency(
+    model: Annotated[Path, typer.Argument(help="A model file; golden/ beside it gives pictures.")],
+    *,
+    camera: Annotated[str, typer.Option(help="WIDTHxHEIGHT@FPS")] = "1920x1200@20",
+    threads: Annotated[str, typer.Option(help="Numbers of CPU threads, e.g. 1,2,4.")] = "1",
+    rounds: Annotated[int, typer.Option(min=1, help="Frames per number of threads.")] = 20,
+    seconds: Annotated[float, typer.Option(min=0, help="Run the camera in real time.")] = 10.0,
+    deadline_ms: Annotated[float, typer.Option(help="Capture to action, ms.")] = 150.0,
+    speed: Annotated[float, typer.Option(min=0, help="Speed over ground, km/h.")] = 7.2,
+    out: Annotated[Path, typer.Option(help="File of the lines.")] = LINES / "latency.jsonl",
+) -> None:
+    """Time photo to class map by phase, and count the frames of a camera that are OK in time.
+
+    Raises:
+        ConfigError: Camera or threads are odd.
+        ModelFileError: The model cannot be run.
+    """
+    from weedseg.bench.latency import LatencyPlan, latency_table, measure_latency, parse_camera
+    from weedseg.bench.lines import append_line
+
+    try:
+        counts = tuple(max(int(number), 1) for number in threads.split(","))
+    except ValueError as error:
+        raise ConfigError(f"--threads {threads}", "e.g. 1,2", "give whole numbers") from error
+    plan = LatencyPlan(
+        model=model,
+        camera=parse_camera(camera),
+        threads=counts,
+        rounds=rounds,
+        stream_seconds=seconds,
+        deadline_ms=deadline_ms,
+        speed_km_h=speed,
+    )
+    lines = measure_latency(plan)
+    for line in lines:
+        append_line(out, line)
+    typer.echo(latency_table(lines))
 
 
 @bench.command()

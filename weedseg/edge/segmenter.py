@@ -79,6 +79,11 @@ class Segmenter:
         """What the model really runs on."""
         return self._session.info
 
+    @property
+    def run_tiles(self) -> RunTiles:
+        """The network alone, without resizing and tiling."""
+        return self._session.run
+
     def segment(self, image: Image) -> Result:
         """Segment one photo.
 

@@ -28,7 +28,7 @@ NO_LIMIT = Tolerance(dlogit=math.inf, equal_share=0.0, dconfidence=100)
 def to_half(twin: onnx.ModelProto) -> onnx.ModelProto:
     """Turn weights and activations into fp16; ``images`` and ``logits`` stay fp32.
 
-    Resizing stays fp32 as well, since its scales must.
+    The head and resizing stay fp32 as well: the last rounding decides between close classes.
 
     Args:
         twin: What `logits_graph` gave.
@@ -40,10 +40,14 @@ def to_half(twin: onnx.ModelProto) -> onnx.ModelProto:
 
     copy = onnx.ModelProto()
     copy.CopyFrom(twin)
+    convolutions = [n for n, node in enumerate(copy.graph.node) if node.op_type == "Conv"]
+    for number, node in enumerate(copy.graph.node):
+        node.name = node.name or f"node_{number}"
+    head = [node.name for node in copy.graph.node[(convolutions or [0])[-1] :]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tiny weights become the smallest half
         model: onnx.ModelProto = convert_float_to_float16(
-            copy, keep_io_types=True, op_block_list=["Resize"]
+            copy, keep_io_types=True, op_block_list=["Resize"], node_block_list=head
         )
     del model.graph.value_info[:]
     _sort_nodes(model.graph)

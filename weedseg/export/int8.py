@@ -40,10 +40,10 @@ MIN_MIOU_SHARE = 0.99
 """mIoU must be at least this share of that in fp32."""
 MAX_WEED_LOSS = 0.01
 """Weed IoU may be lower than in fp32 by so much."""
-NUM_CALIBRATION_TILES = 24
+NUM_CALIBRATION_TILES = 16
 NUM_PARTS = 8
 """The network is divided into so many parts, in order, to find those that stay in fp32."""
-NUM_PROBE_TILES = 4
+NUM_PROBE_TILES = 2
 NUM_ROUNDS = 15
 QUANTISED = ("Conv", "Add", "Mul", "MaxPool", "GlobalAveragePool", "Concat", "Clip", "Relu")
 """Operators that may be quantised; the others, among them resizing, stay in fp32."""
@@ -202,17 +202,20 @@ class _Quantiser:
         everything = {name for part in self._parts for name in part}
 
         def harm(part: list[str]) -> float:
-            found = _logits(self.quantise(sorted(everything - set(part))), probe)
+            found = _logits(self.quantise(sorted(everything - set(part)), probe), probe)
             return float(((found - expected) ** 2).mean())
 
         harms = [harm(part) for part in self._parts]
         return [self._parts[i] for i in sorted(range(len(harms)), key=lambda i: -harms[i])]
 
-    def quantise(self, kept: Sequence[str]) -> onnx.ModelProto:
+    def quantise(
+        self, kept: Sequence[str], tiles: npt.NDArray[np.float32] | None = None
+    ) -> onnx.ModelProto:
         """Quantise all but some operators.
 
         Args:
             kept: Names of those that stay in fp32.
+            tiles: What to calibrate on, (N, 3, T, T); all calibration tiles by default.
 
         Raises:
             ExportError: The result is no valid ONNX.
@@ -226,7 +229,7 @@ class _Quantiser:
             quantize_static(
                 source,
                 file,
-                _reader(self.tiles),
+                _reader(self.tiles if tiles is None else tiles),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
