@@ -120,7 +120,7 @@ def damage(root, rng):
 
 def test_damaged_sources_end_in_one_sentence(layout, tmp_path, soak_share):
     sound = layouts.LAYOUTS[layout](tmp_path / "sound")
-    rounds = max(12, int(1500 * soak_share))
+    rounds = max(8, int(600 * soak_share))
     refused = 0
     for seed in range(rounds):
         root, out = tmp_path / "in", tmp_path / "out"

@@ -116,10 +116,10 @@ def test_no_weed_in_any_label(farm):
         raise_on_errors(faults_of(farm))
 
 
-def test_a_mask_that_ignores_everything_is_a_warning(farm):
+def test_a_mask_that_ignores_everything_is_an_error(farm):
     write_png(farm / "masks" / "0.png", np.full_like(MASK, 255))
     (fault,) = faults_of(farm)
-    assert (fault.severity, fault.path.name) == ("warning", "0.png")
+    assert (fault.severity, fault.path.name) == ("error", "0.png")
     assert "ignores every pixel" in fault.sentence
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from weedseg.bench import latency
 from weedseg.bench.latency import (
     PHASES,
     Camera,
@@ -30,14 +31,12 @@ def test_one_line_per_number_of_threads(colour_model, tmp_path):
     path.write_bytes(colour_model)
     camera = Camera(width_px=160, height_px=120, fps=50)
     plan = LatencyPlan(
-        model=path, camera=camera, threads=(1, 2), rounds=4, stream_seconds=0.4, deadline_ms=5000
+        model=path, camera=camera, threads=(1, 2), rounds=2, stream_seconds=0.3, deadline_ms=5000
     )
     lines = measure_latency(plan)
     assert [line["threads"] for line in lines] == [1, 2]
     for line in lines:
         assert set(line["ms"]) == set(PHASES)
-        parts = sum(line["ms"][name]["p50"] for name in PHASES[:-1])
-        assert 0.2 < parts / line["ms"]["total"]["p50"] < 5
         assert line["megapixels_s"] > 0
         assert line["stream"]["frames"] > 0
         # This model has no golden sample, so nothing may be OK.
@@ -46,6 +45,13 @@ def test_one_line_per_number_of_threads(colour_model, tmp_path):
     table = latency_table(lines)
     assert "megapixels/s" in table
     assert "0 % of" in table
+
+
+def test_the_phases_sum_up_to_the_total(colour_model, field_photo):
+    pictures = [field_photo(90, 120, seed) for seed in range(3)]
+    times = latency._time_phases(Segmenter(colour_model, threads=1), pictures, 4)
+    assert times.shape == (4, len(PHASES))
+    np.testing.assert_allclose(times[:, :-1].sum(1), times[:, -1])
 
 
 def test_percentiles_and_distances():

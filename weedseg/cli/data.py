@@ -101,6 +101,88 @@ def export(
 
 
 @data.command()
+def check(
+    farm: FarmFolder,
+    *,
+    json: Annotated[Path | None, typer.Option(help="Also write the faults as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write them as a web page.")] = None,
+) -> None:
+    """Name every fault of a farm folder; the exit code is 0 if training may start.
+
+    Raises:
+        FieldDataError: The folder has no photo, or errors were found.
+        OutputError: A file cannot be written.
+    """
+    from weedseg.data.check import raise_on_errors
+    from weedseg.data.check_report import check_page, check_summary
+    from weedseg.data.index import index_farm
+    from weedseg.data.look import full_check
+    from weedseg.data.writing import write_json
+    from weedseg.imaging import write_bytes
+
+    found = index_farm(farm)
+    faults, pixels = full_check(found)
+    summary = check_summary(found, faults, pixels)
+    for note in found.notes:
+        typer.echo(note)
+    for fault in faults:
+        typer.echo(f"{fault.severity}: {fault.sentence}")
+    if json is not None:
+        write_json(json, summary)
+    if html is not None:
+        write_bytes(html, check_page(summary).encode("utf-8", "backslashreplace"))
+    typer.echo(
+        f"{summary['photos']} photos, {summary['labelled']} labelled: "
+        f"{summary['errors']} errors, {summary['warnings']} warnings"
+    )
+    raise_on_errors(faults)
+
+
+@data.command()
+def split(
+    farm: FarmFolder,
+    *,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same split.")] = 0,
+    subsets: Annotated[str, typer.Option(help="Numbers of labels, e.g. 10,20,50; nested.")] = "",
+    at_random: Annotated[bool, typer.Option("--random", help="Split photo by photo.")] = False,
+    force_random: Annotated[
+        bool, typer.Option("--force-random", help="The same though groups are known: it leaks.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="JSON file; DIR/split.json by default.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an old split.")] = False,
+) -> None:
+    """Choose training, validation and test photos by field, visit and likeness.
+
+    Beside the JSON file comes test.txt, for ``--set data.test_photos=...`` of training.
+
+    Raises:
+        ConfigError: --subsets holds no numbers.
+        SplitError: A random split is wanted though groups are known.
+        OutputError: There is a split already, or it cannot be written.
+    """
+    from weedseg.data.index import index_farm
+    from weedseg.data.splitting import split_document
+    from weedseg.data.writing import SPLIT_FILE, TEST_FILE, write_json
+    from weedseg.errors import OutputError
+    from weedseg.imaging import write_bytes
+
+    path = out or farm / SPLIT_FILE
+    if path.exists() and not replace:
+        raise OutputError(f"{path} is there already", "no split", "add --replace or --out FILE")
+    texts = [text.strip() for text in subsets.split(",") if text.strip()]
+    if not all(text.isdigit() and int(text) > 1 for text in texts):
+        raise ConfigError(f"--subsets {subsets}", "numbers above 1 such as 10,20", "correct it")
+    mode = "forced" if force_random else "random" if at_random else "grouped"
+    document = split_document(index_farm(farm), seed, [int(t) for t in texts], mode)
+    write_json(path, document)
+    names = "".join(f"{name}\n" for name in document["test"])
+    write_bytes(path.with_name(TEST_FILE), names.encode("utf-8", "surrogateescape"))
+    counts = ", ".join(f"{len(document[part])} {part}" for part in ("train", "val", "test"))
+    typer.echo(f"{document['kind']} by {document['basis']}: {counts}; {document['note']}")
+    typer.echo(f"written: {path}")
+
+
+@data.command()
 def formats() -> None:
     """List what `import` reads and `export` writes."""
     from weedseg.data.exporters import EXPORTS

@@ -25,7 +25,10 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", help="section.key=value; may be given again.")
 ]
 Init = Annotated[
-    str, typer.Option(help="First weights: none, imagenet, a run folder or a weights file.")
+    str,
+    typer.Option(
+        help="First weights: none, imagenet, a run folder or weights file; auto: imagenet if here."
+    ),
 ]
 Minutes = Annotated[float, typer.Option(min=0, help="Wall-clock budget of the whole command.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]

@@ -18,7 +18,7 @@ def pretrain(
     out: options.Out = None,
     recipe: options.RecipeName = "default",
     settings: options.Settings = None,
-    init: options.Init = "none",
+    init: options.Init = "auto",
     device: options.Device = "auto",
     seed: options.Seed = 0,
     resume: options.Resume = False,

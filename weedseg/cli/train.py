@@ -21,7 +21,7 @@ def train(
     out: options.Out = None,
     recipe: options.RecipeName = "default",
     settings: options.Settings = None,
-    init: options.Init = "none",
+    init: options.Init = "auto",
     pretrain: Annotated[
         bool, typer.Option("--pretrain/--no-pretrain", help="Learn from all photos first.")
     ] = True,

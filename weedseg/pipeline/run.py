@@ -19,6 +19,7 @@ from weedseg.data.index import Farm, Photo, index_farm
 from weedseg.data.masks import read_mask
 from weedseg.data.splits import Split, make_split
 from weedseg.errors import ConfigError, FieldDataError
+from weedseg.nets.encoders import has_imagenet_weights
 from weedseg.nets.segmenter import build_net
 from weedseg.nets.weights import initialise
 from weedseg.pipeline.run_folder import RunFolder
@@ -36,7 +37,8 @@ class RunOptions:
     out: Path
     recipe: Recipe
     labels: Path | None = None
-    init: str = "none"
+    init: str = "auto"
+    """Encoder weights to start from: auto, none, imagenet, a run folder or a file of weights."""
     pretrain: bool = True
     minutes: float = 0.0
     """Wall-clock budget of the whole command, min; 0 takes the recipe's steps."""
@@ -222,7 +224,7 @@ def _run(
         recipe=recipe,
         device=distributed.choose_device(options.device),
         seed=options.seed,
-        init=_absolute(options.init),
+        init=_resolve(options.init, recipe.net.encoder),
         pretrain=options.pretrain and recipe.pretrain.steps > 0,
         resume=options.resume,
         scale=working_scale(farm.photos, recipe.data.scale),
@@ -230,8 +232,10 @@ def _run(
     )
 
 
-def _absolute(init: str) -> str:
-    """Let the first weights be found from any folder."""
+def _resolve(init: str, encoder: str) -> str:
+    """Settle what auto means on this machine, and make a path independent of the folder."""
+    if init == "auto":
+        return "imagenet" if has_imagenet_weights(encoder) else "none"
     return init if init in ("none", "imagenet") else str(Path(init).resolve())
 
 

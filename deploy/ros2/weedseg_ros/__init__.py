@@ -1,0 +1,1 @@
+"""weedseg as a ROS 2 node."""
