@@ -5,19 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover - Python 3.10 on Jetsons
-    import tomli as tomllib
-
 from weedseg.errors import ConfigError
+from weedseg.toml_files import parse_toml, read_toml
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
@@ -330,22 +325,6 @@ _TYPE_WORDS: dict[Any, str] = {
 }
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        ConfigError: The file is missing or is no TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: {error.strerror}", "a readable file", "check the path"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}", "valid TOML", "correct that line") from error
-
-
 def recipe_names() -> list[str]:
     """List the recipes that come with weedseg."""
     folder = resources.files("weedseg") / "recipes"
@@ -367,7 +346,7 @@ def load_recipe(name: str = "default", settings: list[str] | None = None) -> Rec
     else:
         _check_choice("recipe", name, tuple(recipe_names()))
         text = (resources.files("weedseg") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
-        values = tomllib.loads(text)
+        values = parse_toml(text)
         name = f"{name}.toml"
     values.pop("description", None)
     recipe = Recipe.from_dict(values, name)
@@ -400,6 +379,6 @@ def _parse_setting(setting: str) -> tuple[str, str, Any]:
     if not equals or not dot:
         raise ConfigError(f"--set {setting}", "section.key=value", "e.g. finetune.steps=300")
     try:
-        return section, key, tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return section, key, parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return section, key, text.strip()

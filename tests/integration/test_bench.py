@@ -61,7 +61,8 @@ def test_arms_write_one_line_each_and_are_not_done_twice(dataset: Dataset, tmp_p
     assert [line["pretrain_steps"] for line in lines] == [0, 6, 6]
     assert {line["finetune_steps"] for line in lines} == {4}
     assert all(set(line["counts"]) == set(dataset.test) for line in lines)
-    assert lines[1]["scored_share"] == 0 and lines[2]["scored_share"] > 0
+    assert lines[1]["scored_share"] == 0
+    assert lines[2]["scored_share"] > 0
 
 
 def test_same_arm_gives_the_same_line(dataset: Dataset, tmp_path: Path) -> None:

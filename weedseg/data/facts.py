@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import weedseg
-from weedseg.config import read_toml
+from weedseg.toml_files import read_toml
 
 _KEYS = ("title", "source", "licence", "citation", "release_weights")
 

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 from weedseg.classes import DEFAULT_CLASSES, IGNORE_ID, ROLE_COLOURS, ClassTable, Role
-from weedseg.config import DataConfig, read_toml
+from weedseg.config import DataConfig
 from weedseg.errors import ConfigError
+from weedseg.toml_files import read_toml
 
 Palette = dict[tuple[int, int, int], int]
 """Mask colour (red, green, blue), 0-255 -> class id, or 255 for ignore."""

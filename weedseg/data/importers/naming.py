@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from weedseg.classes import IGNORE_ID, ClassTable, FieldClass, Role
-from weedseg.config import read_toml
 from weedseg.data.importers.items import ImportOptions
 from weedseg.errors import ConfigError
+from weedseg.toml_files import read_toml
 
 IGNORE_NAME = "ignore"
 UNSPECIFIED = "UNSPECIFIED"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from weedseg.config import DataConfig, read_toml
+from weedseg.config import DataConfig
 from weedseg.data.importers.items import Collection, ImportOptions, from_farm
 from weedseg.data.index import Farm, index_farm
 from weedseg.data.pairing import is_image, pair_masks, walk
 from weedseg.data.palette import palette_sentence
 from weedseg.errors import MaskError
 from weedseg.imaging import mask_mode
+from weedseg.toml_files import read_toml
 
 
 def collect(src: Path, options: ImportOptions) -> Collection:
