@@ -122,7 +122,7 @@ def test_run_lengths(bitmap):
 
 
 def test_known_run_lengths():
-    """Counts as COCO packs them, worked out by hand, and a brush with single values as Label Studio's."""
+    """COCO counts worked out by hand, and a brush with single values."""
     bitmap = np.zeros((9, 10), bool)
     bitmap[2:7, 3:8] = True
     assert to_coco(bitmap)["counts"] == "m0540000000`0"

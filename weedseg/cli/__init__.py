@@ -61,7 +61,9 @@ def load_verb(verb: str) -> Any:
     """
     function = getattr(importlib.import_module(f"weedseg.cli.{verb}"), verb)
     if isinstance(function, typer.Typer):  # a verb with verbs of its own
-        return typer.main.get_command(function)
+        group = typer.main.get_command(function)
+        group.name = verb
+        return group
     text = inspect.getdoc(function) or VERBS[verb]
     for section in ("\n\nArgs:", "\n\nReturns:", "\n\nRaises:"):
         text = text.split(section, maxsplit=1)[0]
