@@ -69,13 +69,9 @@ def pytest_runtest_makereport():
 def pytest_terminal_summary(terminalreporter):
     for tier, budget_s in BUDGET_S.items():
         if _spent_s[tier]:
-            terminalreporter.write_line(f"{tier}: {_spent_s[tier]:.1f} s of {budget_s:.0f} s")
-
-
-def pytest_sessionfinish(session):
-    over = [tier for tier, budget_s in BUDGET_S.items() if _spent_s[tier] > 2 * budget_s]
-    if over and os.environ.get("CI") and session.exitstatus == 0:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            late = "; over budget" if _spent_s[tier] > budget_s else ""
+            line = f"{tier}: {_spent_s[tier]:.1f} s of {budget_s:.0f} s{late}"
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)

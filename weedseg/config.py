@@ -349,8 +349,7 @@ def load_recipe(name: str = "default", settings: list[str] | None = None) -> Rec
         values = parse_toml(text)
         name = f"{name}.toml"
     values.pop("description", None)
-    recipe = Recipe.from_dict(values, name)
-    return override(recipe, *(settings or []))
+    return override(Recipe.from_dict(values, name), *(settings or []))
 
 
 def override(recipe: Recipe, *settings: str) -> Recipe:
@@ -369,11 +368,7 @@ def override(recipe: Recipe, *settings: str) -> Recipe:
 
 
 def _parse_setting(setting: str) -> tuple[str, str, Any]:
-    """Take ``section.key=value`` apart, the value in TOML notation or a bare word.
-
-    Raises:
-        ConfigError: The text has another form.
-    """
+    """Take ``section.key=value`` apart, the value in TOML notation or a bare word."""
     path, equals, text = setting.partition("=")
     section, dot, key = path.strip().partition(".")
     if not equals or not dot:
