@@ -14,7 +14,7 @@ from weedseg.export.details import to_literal
 from weedseg.imaging import read_image, write_bytes, write_png
 from weedseg.pipeline.run_folder import RunFolder
 
-NUM_FAILURES = 3
+NUM_FAILURES, NUM_TYPICAL = 2, 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +101,14 @@ def _write_configs(segmenter: Segmenter, folder: RunFolder, out: Path) -> None:
 
 
 def _copy_pictures(run: Path, out: Path) -> list[str]:
-    """Copy the best result and the worst ones, which the evaluation drew in that order."""
+    """Copy the best result, two typical and two bad ones: the evaluation drew them in that order."""
     found = sorted((run / "evaluation" / "pictures").glob("*.png"))
-    chosen = {"best": found[:1], "failure": found[1:][-NUM_FAILURES:]}
+    rest = found[1:]
+    chosen = {
+        "best": found[:1],
+        "typical": rest[:-NUM_FAILURES][:NUM_TYPICAL],
+        "failure": rest[-NUM_FAILURES:],
+    }
     names = []
     for kind, paths in chosen.items():
         for number, path in enumerate(paths, start=1):
