@@ -19,6 +19,7 @@ def release(
     license_name: Annotated[str, typer.Option("--license", help="SPDX name, e.g. CC-BY-SA-4.0.")],
     license_text: Annotated[Path, typer.Option(help="File with the licence's text.")],
     data: Annotated[list[str], typer.Option(help="A source of data: title, licence, citation.")],
+    failures: Annotated[str, typer.Option(help="What you saw go wrong in the test pictures.")],
 ) -> None:
     """Write model, configuration, card, golden sample and checksums of a finished run.
 
@@ -29,6 +30,10 @@ def release(
     from weedseg.pipeline.release import release as write
 
     notes = ReleaseNotes(
-        name=out.name, license=license_name, license_text=license_text, data=tuple(data)
+        name=out.name,
+        license=license_name,
+        license_text=license_text,
+        data=tuple(data),
+        failures=failures,
     )
     typer.echo(f"released: {write(run, out, notes)}")

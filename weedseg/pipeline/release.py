@@ -29,6 +29,8 @@ class ReleaseNotes:
     """File with the licence, copied as LICENSE."""
     data: tuple[str, ...]
     """One sentence per source of data: title, licence, citation."""
+    failures: str
+    """What a person saw go wrong in the test pictures."""
 
 
 def release(run: Path, out: Path, notes: ReleaseNotes) -> Path:
@@ -101,7 +103,7 @@ def _write_configs(segmenter: Segmenter, folder: RunFolder, out: Path) -> None:
 
 
 def _copy_pictures(run: Path, out: Path) -> list[str]:
-    """Copy the best result, two typical and two bad ones: the evaluation drew them in that order."""
+    """Copy the best result, two typical and two bad ones; the evaluation drew them in order."""
     found = sorted((run / "evaluation" / "pictures").glob("*.png"))
     rest = found[1:]
     chosen = {
