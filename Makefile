@@ -9,7 +9,7 @@ VENV ?= .venv
 # cpu, gpu, or nothing where an ONNX Runtime is there already (Jetson): make demo RUNTIME=
 RUNTIME ?= cpu
 DEMO_MINUTES ?= 5
-MODEL_MINUTES ?= 20
+MODEL_MINUTES ?= 10
 TEST_WORKERS ?= 2
 
 PY := $(VENV)/bin/python
@@ -19,7 +19,7 @@ comma := ,
 EXTRAS := $(if $(RUNTIME),$(RUNTIME)$(comma))train
 PYTEST := $(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile
 
-# make model  train and write the released model again (20 minutes)
+# make model  train and write the released model again (10 minutes)
 .PHONY: demo model test check lint soak clean distclean
 
 $(PY):
