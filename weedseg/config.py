@@ -142,6 +142,11 @@ class PretrainConfig:
 class ScoringConfig:
     """How the model trained so far scores the patches of a photo."""
 
+    source: str = "error"
+    """error: what the model reconstructs badly; the controls gradient, vegetation and noise use no
+    model: edges, excess green, and band-passed noise drawn for every tile."""
+    order: str = "hardest"
+    """hardest; as controls easiest, or shuffled within the photo."""
     masks: str = "pair"
     """pair: two complementary masks; random: num_masks independent ones."""
     num_masks: int = 5
@@ -159,6 +164,8 @@ class ScoringConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        _check_choice("scoring.source", self.source, ("error", "gradient", "vegetation", "noise"))
+        _check_choice("scoring.order", self.order, ("hardest", "easiest", "shuffled"))
         _check_choice("scoring.masks", self.masks, ("pair", "random"))
         _check_range("scoring.num_masks", self.num_masks, 1, 100)
         _check_choice("scoring.teacher", self.teacher, ("ema", "model"))
@@ -178,12 +185,16 @@ class SelectionConfig:
     """Sharpness of the Gumbel-top-k draw; inf takes exactly the hardest."""
     hint_share: float = 0.1
     """Share of the hardest tenth that stays visible as a hint, 0-1."""
+    cut_choices: int = 1
+    """Cuts drawn per tile, of which the hardest is taken; 1 draws cuts evenly. Stages before the
+    second selective one have no scores that are old enough and draw evenly."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
         _check_range("selection.hard_share", self.hard_share, 0, 1)
         _check_range("selection.beta", self.beta, 0, math.inf)
         _check_range("selection.hint_share", self.hint_share, 0, 1)
+        _check_range("selection.cut_choices", self.cut_choices, 1, 64)
 
 
 @dataclass(frozen=True, kw_only=True)

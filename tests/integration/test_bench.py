@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from weedseg.bench.lines import read_lines
-from weedseg.bench.pretraining import Dataset, Plan, run_plan
+from weedseg.bench.pretraining import Dataset, Plan, development_photos, run_plan
 from weedseg.bench.throughput import measure_throughput, with_few_steps
 from weedseg.config import load_recipe
 from weedseg.data.index import index_farm
@@ -70,11 +72,64 @@ def test_same_arm_gives_the_same_line(dataset: Dataset, tmp_path: Path) -> None:
         run_plan(plan(dataset, tmp_path / name, ("S+",)))
     first, second = (read_lines(tmp_path / name / "tiny.jsonl")[0] for name in ("a", "b"))
     assert first["counts"] == second["counts"]
+    assert first["random_hidden_l1"] == second["random_hidden_l1"] > 0
 
 
 def test_unknown_arm_is_a_sentence(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="arm 'X'; expected one of N, I, R"):
         run_plan(plan(dataset, tmp_path, ("X",)))
+
+
+def test_equal_pretraining_is_done_once_and_its_line_says_so(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    """Random masking inside the stage loop is random masking, to the byte: see test_training."""
+    run_plan(plan(dataset, tmp_path, ("R", "P", "S+")))
+    random, staged, selective = read_lines(tmp_path / "tiny.jsonl")
+    assert (staged["arm"], staged["same_as"]) == ("P", "R")
+    assert staged["counts"] == random["counts"]
+    assert "same_as" not in selective
+    folders = list((tmp_path / "work").glob("*/pretrain.json"))
+    assert len(folders) == 2
+
+
+def test_every_pretraining_meets_every_fine_tuning(dataset: Dataset, tmp_path: Path) -> None:
+    whole = replace(plan(dataset, tmp_path, ("N", "S+")), pretrain_seeds=2, finetune_seeds=3)
+    runs = list(whole.runs())
+    assert len(runs) == len(set(runs)) == 3 + 6
+    assert {(p, f) for arm, p, f in runs if arm == "S+"} == set(product(range(2), range(3)))
+
+
+def test_development_photos_are_never_test_photos_nor_labels(dataset: Dataset) -> None:
+    split = dataset.split(0, 6)
+    found = {photo.name for photo in development_photos(split)}
+    assert found
+    assert not found & set(dataset.test)
+    assert not found & {photo.name for photo in (*split.train, *split.val)}
+
+
+def test_ideas_are_read_on_development_photos(dataset: Dataset, tmp_path: Path) -> None:
+    run_plan(replace(plan(dataset, tmp_path, ("N",)), read="development"))
+    (line,) = read_lines(tmp_path / "tiny.jsonl")
+    assert line["read"] == "development"
+    assert not set(line["counts"]) & set(dataset.test)
+    with pytest.raises(ConfigError, match="read 'training'; expected test or development"):
+        run_plan(replace(plan(dataset, tmp_path, ("N",)), read="training"))
+
+
+def test_pretraining_on_another_set_sees_that_set(
+    dataset: Dataset, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("other")
+    write_farm(folder, seed=2, num_photos=8, num_labelled=8, size=(96, 128), fields=2)
+    other = Dataset(name="other", farm=index_farm(folder), test=())
+    chosen = plan(dataset, tmp_path, ("N", "S+"))
+    run_plan(chosen)
+    run_plan(replace(chosen, pretrain_on=other, arms=("S+",)))
+    _, own, cross = read_lines(tmp_path / "tiny.jsonl")
+    assert (own["pretrain_dataset"], cross["pretrain_dataset"]) == ("tiny", "other")
+    assert set(own["counts"]) == set(cross["counts"])
+    assert own["random_hidden_l1"] != cross["random_hidden_l1"]
 
 
 def test_throughput_line_compares_loop_and_bare_step(dataset: Dataset) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from weedseg.bench.pretraining import ARMS
 from weedseg.data.index import index_farm
 from weedseg.errors import CheckpointError, FieldDataError, NonFiniteLossError, OutputError
 from weedseg.finetuning import run as finetuning
@@ -440,6 +441,42 @@ def test_published_stages_see_disjoint_photos(tiny_farm, tiny_recipe, tmp_path):
     assert sorted(n for part in parts for n in part) == list(range(8))
     drawn = {n for step in range(2) for n in task.prepare(step, 0).photos}
     assert drawn <= set(parts[0])
+
+
+CONTROLS = ("Q", "G", "V", "H", "L")
+
+
+@pytest.mark.parametrize("arm", CONTROLS)
+def test_controls_choose_otherwise_but_take_equal_steps(pretrain_tiny, tiny_recipe, tmp_path, arm):
+    """Each control leaves the random stage as it is and departs from S+ after it."""
+    recipe = tiny_recipe("default", *ARMS[arm].settings)
+    pretrain_tiny(tmp_path / arm, recipe)
+    pretrain_tiny(tmp_path / "S+", tiny_recipe())
+    control, selective = ([line["loss"] for line in metrics(tmp_path / n)] for n in (arm, "S+"))
+    assert len(control) == len(selective)
+    assert control[:2] == selective[:2]
+    assert control[2:] != selective[2:]
+
+
+def test_the_hardest_of_several_cuts_is_taken(tiny_farm, tiny_recipe, tmp_path):
+    options = pretraining.PretrainOptions(folder=tmp_path, device=torch.device("cpu"), seed=0)
+    recipe = tiny_recipe("default", "selection.cut_choices=16", "pretrain.min_cut_share=1")
+    task = pretraining.build_task(tiny_farm, tiny_farm.photos, recipe, options)
+    last = recipe.pretrain.steps - 1
+
+    def left_share():
+        batches = [task.prepare(last, attempt) for attempt in range(6)]
+        return np.mean([batch.columns.mean((1, 2)) < 64 for batch in batches])
+
+    assert 0.2 < left_share() < 0.8
+    grid = np.zeros((6, 8), np.float32)
+    grid[:, :4] = 1  # the left half of every photo is hard
+    for photo in range(8):
+        task.cache.put(photo, grid, stage=1)
+    assert left_share() == 1
+    for photo in range(8):
+        task.cache.put(photo, 1 - grid, stage=task.stage_of(last))
+    assert left_share() == 1  # tiles prepared ahead do not see the scores of their own stage
 
 
 # --- scoring within its budget -----------------------------------------------------------------

@@ -185,3 +185,64 @@ def test_the_cache_survives_a_checkpoint():
     restored.load_state_dict(cache.state_dict())
     assert restored.stages == {7: 2}
     assert restored.grids[7].tobytes() == cache.grids[7].tobytes()
+
+
+def test_only_scores_from_before_a_stage_are_found_while_it_is_scored():
+    cache = scoring.ScoreCache(16)
+    at = np.array([3.0])
+    assert cache.lookup(0, at, at, before=1) is None
+    cache.put(0, np.array([[1.0]]), stage=1)
+    assert cache.lookup(0, at, at, before=1) is None
+    assert cache.lookup(0, at, at, before=2).tolist() == [1]
+    cache.put(0, np.array([[2.0]]), stage=2)
+    assert cache.lookup(0, at, at, before=2).tolist() == [1]
+    assert cache.lookup(0, at, at).tolist() == cache.lookup(0, at, at, before=3).tolist() == [2]
+    restored = scoring.ScoreCache(16)
+    restored.load_state_dict(cache.state_dict())
+    assert restored.lookup(0, at, at, before=2).tolist() == [1]
+
+
+def test_all_glare_ranks_lowest_however_much_there_is_of_it():
+    scores = np.arange(12, dtype=np.float32).reshape(3, 4)
+    usable = np.ones((3, 4), np.float32)
+    usable[1:] = 0.4
+    found = scoring.reducible(scores, np.full((3, 4), 0.2, np.float32), usable)
+    assert (found[1:] == 0).all()
+    assert (found[0] > 0.6).all()
+
+
+# --- controls ------------------------------------------------------------------------------------
+
+
+def test_vegetation_is_where_green_is():
+    target = torch.full((1, 3, 32, 48), 0.4)
+    target[:, 1, :16, 16:32] = 0.9
+    found = scoring.vegetation(target, 16)
+    assert found.shape == (2, 3)
+    assert np.unravel_index(found.argmax(), found.shape) == (0, 1)
+    assert found[1, 2] == pytest.approx(0, abs=1e-6)
+
+
+def test_structured_noise_comes_in_blobs_and_differs_each_time():
+    rng = np.random.default_rng(0)
+    fields = [scoring.structured_noise(rng, (16, 16)) for _ in range(200)]
+    white = [scoring.ranks(rng.random((16, 16)).astype(np.float32)) for _ in range(200)]
+
+    def neighbours(grids):
+        return np.mean([np.corrcoef(g[:, 1:].ravel(), g[:, :-1].ravel())[0, 1] for g in grids])
+
+    assert neighbours(fields) > 0.4
+    assert abs(neighbours(white)) < 0.05
+    hidden = np.mean([field > 0.5 for field in fields], 0)
+    assert 0.3 < hidden.min() <= hidden.max() < 0.7  # no place is favoured
+
+
+@given(order=st.sampled_from(["hardest", "easiest", "shuffled"]), seed=st.integers(0, 99))
+def test_orders_move_scores_and_change_none(order, seed):
+    rng = np.random.default_rng(seed)
+    scores = scoring.ranks(rng.random((5, 7)).astype(np.float32))
+    found = scoring.ordered(scores, order, rng)
+    assert sorted(found.ravel()) == pytest.approx(sorted(scores.ravel()))
+    if order == "easiest":
+        assert (found.ravel().argsort() == scores.ravel().argsort()[::-1]).all()
+    assert (found == scores).all() == (order == "hardest")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +41,35 @@ def commit() -> str:
     except OSError:
         return ""
     return found.stdout.strip()
+
+
+def finished(lines: Path) -> set[str]:
+    """Read the keys of all finished runs."""
+    return {str(line["key"]) for line in read_lines(lines)}
+
+
+def file_name(key: str) -> str:
+    """Turn a run's key into a file name: readable at the front, unique by its checksum."""
+    front = "".join(c if c.isalnum() or c in "+-." else "_" for c in key[:40])
+    return f"{front}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+
+@contextmanager
+def claim(path: Path, wait: bool = False) -> Iterator[bool]:
+    """Claim a run for this process; a claim dies with its process.
+
+    Args:
+        path: Lock file of the run; made if missing.
+        wait: Wait until another process is done with it.
+
+    Yields:
+        Whether the run is this process's.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True

@@ -7,20 +7,17 @@ the runs between two processes.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from weedseg import __version__
-from weedseg.bench.lines import append_line, commit, read_lines
+from weedseg.bench.lines import append_line, claim, commit, file_name, finished, read_lines
 from weedseg.config import Recipe, load_recipe
 from weedseg.data.datasets import working_scale
 from weedseg.data.importers.cwfid import cwfid_farm
@@ -40,6 +37,10 @@ from weedseg.training.loop import Reporter
 
 SPLIT_SEED = 0
 """Seeds the test photos of sets without a published split: the same for all runs."""
+SCALES = {"cwfid": 0.5, "peanut": 0.6667}
+"""Working resolution of each set in benchmarks: both come to about 640 px."""
+MOST_DEVELOPMENT = 40
+"""Photos that an idea is judged on, at most."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Arm:
     recipe: str | None
     """Recipe of the pretraining; None does none."""
     init: str = "none"
+    settings: tuple[str, ...] = ()
+    """What the arm changes in its recipe, before the settings of the benchmark."""
 
 
 ARMS = {
@@ -56,11 +59,26 @@ ARMS = {
     "I": Arm(None, "imagenet"),
     "R": Arm("random"),
     "P": Arm("random-staged"),
+    "Q": Arm(
+        "default",
+        settings=(
+            "scoring.source=noise",
+            "selection.hard_share=1",
+            "selection.rising=false",
+            "selection.beta=inf",
+            "selection.hint_share=0",
+        ),
+    ),
+    "G": Arm("default", settings=("scoring.source=gradient",)),
+    "V": Arm("default", settings=("scoring.source=vegetation",)),
+    "H": Arm("default", settings=("scoring.order=shuffled",)),
+    "L": Arm("default", settings=("scoring.order=easiest",)),
     "F": Arm("faithful"),
     "S+": Arm("default"),
     "I+R": Arm("random", "imagenet"),
     "I+S+": Arm("default", "imagenet"),
 }
+"""The arms of the controlled comparison, by the letters of selective-masking.md section 5."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +106,31 @@ class Plan:
     settings: tuple[str, ...]
     lines: Path
     work: Path
+    pretrain_on: Dataset | None = None
+    """Pretrain on the photos of another set; None: on the same."""
+    read: str = "test"
+    """test: score the test photos, once; development: score labelled photos that are neither test
+    photos nor among the labels of the run, for choosing between ideas."""
 
     def runs(self) -> Iterator[tuple[str, int, int]]:
-        """List (arm, pretraining seed, fine-tuning seed), seed by seed so that arms stay even."""
-        for seed in range(self.finetune_seeds):
+        """List (arm, pretraining seed, fine-tuning seed), seed by seed so that arms stay even.
+
+        Arms without pretraining have one pretraining seed, 0.
+        """
+        seeds = [(p, f) for f in range(self.finetune_seeds) for p in range(self.pretrain_seeds)]
+        for pretrain_seed, finetune_seed in sorted(seeds, key=lambda s: (max(s), s)):
             for arm in self.arms:
-                yield arm, seed % self.pretrain_seeds, seed
+                if ARMS[arm].recipe is not None or pretrain_seed == 0:
+                    yield arm, pretrain_seed, finetune_seed
+
+    def recipe(self, arm: str) -> Recipe:
+        """Load the recipe of an arm with its changes and the benchmark's.
+
+        Raises:
+            ConfigError: A setting is unknown.
+        """
+        chosen = ARMS[arm]
+        return load_recipe(chosen.recipe or "default", [*chosen.settings, *self.settings])
 
 
 def load_dataset(name: str, folder: Path) -> Dataset:
@@ -116,15 +153,17 @@ def run_plan(plan: Plan, reporter: Reporter | None = None) -> int:
     """Do all runs that have no line yet; returns how many this process did.
 
     Raises:
-        ConfigError: An arm is unknown.
+        ConfigError: An arm, or what to read, is unknown.
     """
     unknown = [arm for arm in plan.arms if arm not in ARMS]
     if unknown:
         raise ConfigError(f"arm '{unknown[0]}'", f"one of {', '.join(ARMS)}", "choose one of them")
+    if plan.read not in ("test", "development"):
+        raise ConfigError(f"read '{plan.read}'", "test or development", "choose one of them")
     done = 0
     for arm, pretrain_seed, finetune_seed in plan.runs():
         key = run_key(plan, arm, pretrain_seed, finetune_seed)
-        with _claim(plan.work / f"{_safe(key)}.lock") as mine:
+        with claim(plan.work / f"{file_name(key)}.lock") as mine:
             if not mine or key in finished(plan.lines):
                 continue
             line = _run(plan, arm, pretrain_seed, finetune_seed, reporter)
@@ -137,43 +176,66 @@ def run_key(plan: Plan, arm: str, pretrain_seed: int, finetune_seed: int) -> str
     """Name a run so that it is found again; other settings make another run."""
     settings = ",".join(sorted(plan.settings))
     name = f"{plan.dataset.name}/{arm}/{pretrain_seed}/{finetune_seed}/{plan.labels}"
+    if plan.pretrain_on is not None:
+        name += f"/pretrained on {plan.pretrain_on.name}"
+    if plan.read != "test":
+        name += f"/{plan.read}"
     return f"{name}/{settings}"
 
 
-def _safe(key: str) -> str:
-    """Turn a key into a file name: readable at the front, unique by its checksum."""
-    front = "".join(c if c.isalnum() or c in "+-." else "_" for c in key[:40])
-    return f"{front}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+def pretraining_of(plan: Plan, arm: str) -> dict[str, Any]:
+    """Describe the pretraining of an arm by what decides its result, and by nothing else.
+
+    A recipe that never chooses by score draws as if it had one stage (tests/integration/
+    test_training.py shows equal weights to the byte), unless its stages see parts of the photos
+    or restart the learning rate. Arms of equal description share one pretraining.
+    """
+    chosen = ARMS[arm]
+    if chosen.recipe is None:
+        return {"init": chosen.init}
+    source = plan.pretrain_on or plan.dataset
+    recipe = plan.recipe(arm)
+    if plan.pretrain_on is not None:
+        data = replace(recipe.data, scale=SCALES.get(source.name, 0.0))
+        recipe = replace(recipe, data=data)
+    found = recipe.to_dict()
+    own = {key: found[key] for key in ("data", "net", "pretrain", "scoring", "selection")}
+    config = recipe.pretrain
+    if recipe.selection.hard_share == 0 or config.stages < 2:
+        del own["scoring"], own["selection"]
+        if not config.disjoint_photos and not config.restart_lr:
+            del own["pretrain"]["stages"], own["pretrain"]["first_stage_share"]
+    return {"init": chosen.init, "photos": source.name, **own}
 
 
-def finished(lines: Path) -> set[str]:
-    """Read the keys of all finished runs."""
-    return {str(line["key"]) for line in read_lines(lines)}
-
-
-@contextmanager
-def _claim(path: Path) -> Iterator[bool]:
-    """Claim a run for this process; a claim dies with its process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+def _twin(plan: Plan, pretraining: dict[str, Any], finetune_seed: int) -> dict[str, Any] | None:
+    """Find a finished run that differs from the wanted one by the name of its arm alone."""
+    for line in read_lines(plan.lines):
+        same = (
+            line.get("pretraining") == pretraining
+            and line["finetune_seed"] == finetune_seed
+            and line["labels"] == plan.labels
+            and line["read"] == plan.read
+            and line["settings"] == list(plan.settings)
+        )
+        if same:
+            return line
+    return None
 
 
 def _run(
     plan: Plan, name: str, pretrain_seed: int, finetune_seed: int, reporter: Reporter | None
 ) -> dict[str, Any]:
-    arm = ARMS[name]
-    recipe = load_recipe(arm.recipe or "default", list(plan.settings))
+    arm, recipe = ARMS[name], plan.recipe(name)
+    pretraining = {**pretraining_of(plan, name), "seed": pretrain_seed}
+    twin = _twin(plan, pretraining, finetune_seed)
+    if twin is not None:
+        return {**twin, "arm": name, "same_as": twin["arm"]}
     split = plan.dataset.split(finetune_seed, plan.labels)
     started = time.perf_counter()
-    weights, before = _pretrain(plan, name, recipe, (pretrain_seed, finetune_seed), reporter)
+    weights, before = _pretrain(plan, name, pretraining, reporter)
     scale = working_scale(plan.dataset.farm.photos, recipe.data.scale)
-    folder = plan.work / _safe(run_key(plan, name, pretrain_seed, finetune_seed)) / "finetune"
+    folder = plan.work / file_name(run_key(plan, name, pretrain_seed, finetune_seed)) / "finetune"
     after = finetune(
         plan.dataset.farm,
         (split.train, split.val),
@@ -189,21 +251,22 @@ def _run(
         ),
         reporter,
     )
-    matrices = _evaluate(
-        plan.dataset.farm, split.test, recipe, folder / "weights.safetensors", scale
-    )
+    photos = split.test if plan.read == "test" else development_photos(split)
+    matrices = _evaluate(plan.dataset.farm, photos, recipe, folder / "weights.safetensors", scale)
     total = sum(matrices.values(), ConfusionMatrix(len(plan.dataset.farm.classes)))
     return {
         "arm": name,
+        "pretraining": pretraining,
         "dataset": plan.dataset.name,
-        "pretrain_dataset": plan.dataset.name if arm.recipe else None,
+        "pretrain_dataset": (plan.pretrain_on or plan.dataset).name if arm.recipe else None,
+        "read": plan.read,
         "pretrain_seed": pretrain_seed,
         "finetune_seed": finetune_seed,
         "labels": plan.labels,
         "iou": dict(zip(plan.dataset.farm.classes.names, total.iou())),
         "miou": total.miou(),
         "counts": {photo: matrix.counts.tolist() for photo, matrix in matrices.items()},
-        "num_test": len(split.test),
+        "num_test": len(photos),
         "pretrain_steps": recipe.pretrain.steps if arm.recipe else 0,
         "finetune_steps": after["steps"],
         "best_step": after["best_step"],
@@ -214,6 +277,7 @@ def _run(
         "scoring_share": before.get("scoring_share", 0.0),
         "scored_share": before.get("scored_share", 0.0),
         "random_hidden_l1": before.get("random_hidden_l1"),
+        "hidden_classes": before.get("hidden_classes"),
         "settings": list(plan.settings),
         "threads": torch.get_num_threads(),
         "commit": commit(),
@@ -223,26 +287,45 @@ def _run(
 
 
 def _pretrain(
-    plan: Plan, name: str, recipe: Recipe, seeds: tuple[int, int], reporter: Reporter | None
+    plan: Plan, name: str, pretraining: dict[str, Any], reporter: Reporter | None
 ) -> tuple[str, dict[str, Any]]:
     """Pretrain unless the arm needs none; the photos are all that are not in the test.
 
     Returns:
         What fine-tuning starts from, and the summary of the pretraining.
     """
-    arm = ARMS[name]
+    arm, source = ARMS[name], plan.pretrain_on or plan.dataset
     if arm.recipe is None:
         return arm.init, {}
-    folder = plan.work / _safe(f"{plan.dataset.name}-{name}-{seeds[0]}-{','.join(plan.settings)}")
+    described = json.dumps(pretraining, sort_keys=True)
+    folder = plan.work / f"{source.name}-{file_name(described)[-12:]}"
     weights, summary = folder / "weights.safetensors", folder / "pretrain.json"
-    if summary.exists() and weights.exists():
+    with claim(plan.work / f"{folder.name}.lock", wait=True):
+        if not (summary.exists() and weights.exists()):
+            recipe = plan.recipe(name)
+            data = replace(recipe.data, scale=pretraining["data"]["scale"])
+            options = PretrainOptions(
+                folder=folder,
+                device=torch.device("cpu"),
+                seed=pretraining["seed"],
+                init=arm.init,
+                resume=True,
+            )
+            photos = source.split(0, 0).unlabelled
+            pretrain(source.farm, photos, replace(recipe, data=data), options, reporter)
         found: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
-        return str(weights), found
-    photos = plan.dataset.split(0, 0).unlabelled
-    options = PretrainOptions(
-        folder=folder, device=torch.device("cpu"), seed=seeds[0], init=arm.init, resume=True
-    )
-    return str(weights), pretrain(plan.dataset.farm, photos, recipe, options, reporter)
+    return str(weights), found
+
+
+def development_photos(split: Split) -> tuple[Photo, ...]:
+    """List the photos with masks that a run may be judged on while ideas are still chosen.
+
+    They are photos that pretraining saw unlabelled and whose masks the run did not use, evenly
+    thinned to at most `MOST_DEVELOPMENT`; never a test photo.
+    """
+    used = {photo.name for photo in (*split.train, *split.val, *split.test)}
+    free = [p for p in split.unlabelled if p.mask is not None and p.name not in used]
+    return tuple(free[:: max(-(-len(free) // MOST_DEVELOPMENT), 1)])
 
 
 def _evaluate(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from weedseg.bench.comparison import compare, holm
 from weedseg.bench.lines import read_lines
 
 ARM_NAMES = {
@@ -14,6 +15,11 @@ ARM_NAMES = {
     "I": "ImageNet, no masking",
     "R": "random masking",
     "P": "random masking, staged",
+    "Q": "structured noise",
+    "G": "edges",
+    "V": "green",
+    "H": "scores shuffled",
+    "L": "easiest",
     "F": "selective, as published",
     "S+": "selective, ours",
     "I+R": "ImageNet + random",
@@ -21,6 +27,39 @@ ARM_NAMES = {
 }
 
 Lines = Sequence[dict[str, Any]]
+
+CLAIMS = (("S+", "P"), ("S+", "R"), ("S+", "I"), ("F", "P"), ("F", "R"), ("I+S+", "I+R"))
+"""Pairs of arms that the benchmark is about; S+ against P in weed IoU is the primary one."""
+SCORES = ("weed", "mIoU", "worst class")
+
+
+def comparison_table(lines: Lines) -> str:
+    """Draw a Markdown table of the claims: mean difference, 95 % interval, p after Holm.
+
+    Args:
+        lines: Run lines of any data sets; each data set and number of labels is a family of its
+            own for Holm's correction. Empty without a pair of runs.
+    """
+    rows = []
+    for dataset, labels in sorted({(line["dataset"], line["labels"]) for line in lines}):
+        own = [x for x in lines if (x["dataset"], x["labels"]) == (dataset, labels)]
+        made = [compare(own, better, worse, score) for better, worse in CLAIMS for score in SCORES]
+        found = [c for c in made if c is not None]
+        for c, p in zip(found, holm([c.p_value for c in found])):
+            cells = (
+                f"{dataset}, {labels} labels",
+                f"{c.better} minus {c.worse}",
+                c.score,
+                f"{c.mean:+.1f} [{c.low:+.1f}, {c.high:+.1f}]",
+                f"{p:.3f}",
+                str(len(c.pairs)),
+            )
+            rows.append(f"| {' | '.join(cells)} |")
+    if not rows:
+        return ""
+    head = "| data set | arms | score | points [95 %] | p (Holm) | pairs |\n"
+    head += "|---|---|---|---:|---:|---:|"
+    return "\n".join([head, *rows]) + "\n"
 
 
 def pretraining_table(lines: Lines) -> str:

@@ -16,8 +16,15 @@ bench = typer.Typer(
 
 DataRoot = Annotated[Path, typer.Option(help="Folder that holds cwfid/ and peanut/.")]
 LINES = Path("models/benchmarks")
-SIZING = {"cwfid": "data.scale=0.5", "peanut": "data.scale=0.6667"}
-"""Working resolution of each set in benchmarks: both come to about 640 px."""
+QUICK = (
+    "net.encoder=mobilenetv3",
+    "net.decoder_channels=16",
+    "pretrain.steps=8",
+    "pretrain.tile_px=128",
+    "finetune.steps=8",
+    "finetune.tile_px=128",
+    "finetune.evaluations=1",
+)
 STEPS = ("pretrain.steps=600", "finetune.steps=250")
 
 
@@ -26,9 +33,17 @@ def pretraining(
     data: DataRoot,
     *,
     dataset: Annotated[str, typer.Option(help="cwfid or peanut.")] = "cwfid",
-    arms: Annotated[str, typer.Option(help="N,I,R,P,F,S+,I+R,I+S+")] = "N,I,R,S+",
-    seeds: Annotated[int, typer.Option(min=1, help="Pretraining and fine-tuning seeds.")] = 3,
+    arms: Annotated[str, typer.Option(help="N,I,R,P,Q,G,V,H,L,F,S+,I+R,I+S+")] = "N,I,R,S+",
+    seeds: Annotated[int, typer.Option(min=1, help="Fine-tuning seeds.")] = 3,
+    pretrain_seeds: Annotated[
+        int, typer.Option(min=1, help="Pretraining seeds, each with each.")
+    ] = 3,
     labels: Annotated[int, typer.Option(min=1, help="Labelled photos.")] = 10,
+    quick: Annotated[
+        bool, typer.Option(help="A few steps of a tiny net: shows that all works, in minutes.")
+    ] = False,
+    pretrain_on: Annotated[str, typer.Option(help="Pretrain on the photos of this set.")] = "",
+    read: Annotated[str, typer.Option(help="test; development to choose between ideas.")] = "test",
     settings: options.Settings = None,
     out: Annotated[Path, typer.Option(help="Folder of the run lines.")] = LINES / "pretraining",
     work: Annotated[Path, typer.Option(help="Folder for weights; may be deleted.")] = Path(
@@ -44,7 +59,7 @@ def pretraining(
     import torch
 
     from weedseg.bench.lines import read_lines
-    from weedseg.bench.pretraining import Plan, load_dataset, run_plan
+    from weedseg.bench.pretraining import SCALES, Plan, load_dataset, run_plan
     from weedseg.bench.tables import pretraining_table
     from weedseg.cli.progress import TrainingBar
 
@@ -52,12 +67,14 @@ def pretraining(
     plan = Plan(
         dataset=load_dataset(dataset, data / dataset),
         arms=tuple(arms.split(",")),
-        pretrain_seeds=seeds,
-        finetune_seeds=seeds,
+        pretrain_seeds=1 if quick else pretrain_seeds,
+        finetune_seeds=1 if quick else seeds,
         labels=labels,
-        settings=tuple(settings or (SIZING[dataset], *STEPS)),
+        settings=(f"data.scale={SCALES[dataset]}", *(QUICK if quick else STEPS), *(settings or ())),
         lines=out / f"{dataset}.jsonl",
         work=work,
+        pretrain_on=load_dataset(pretrain_on, data / pretrain_on) if pretrain_on else None,
+        read=read,
     )
     with TrainingBar() as bar:
         num = run_plan(plan, bar)
@@ -81,11 +98,11 @@ def throughput(
         ConfigError: Data set or setting is unknown.
     """
     from weedseg.bench.lines import append_line
-    from weedseg.bench.pretraining import load_dataset
+    from weedseg.bench.pretraining import SCALES, load_dataset
     from weedseg.bench.throughput import measure_throughput, with_few_steps
     from weedseg.config import load_recipe
 
-    recipe = load_recipe("default", list(settings or (SIZING[dataset],)))
+    recipe = load_recipe("default", list(settings or (f"data.scale={SCALES[dataset]}",)))
     line = measure_throughput(
         load_dataset(dataset, data / dataset), with_few_steps(recipe, steps), rounds
     )

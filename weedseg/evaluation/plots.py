@@ -12,15 +12,15 @@ marker or place as well. The input is the plain data of ``evaluation.json`` (see
 from __future__ import annotations
 
 import base64
-import io
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from weedseg.evaluation import drawing
+from weedseg.evaluation.drawing import BLUE, GREEN, GREY, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,31 +28,9 @@ if TYPE_CHECKING:
 
 Rows = Sequence[Mapping[str, Any]]
 
-GREEN, VERMILION, BLUE, GREY = "#009e73", "#d55e00", "#0072b2", "#6b6b6b"
-_LINES = (BLUE, VERMILION, GREEN, "#cc79a7", "#e69f00", "#56b4e9")
 _ROLE_COLOURS = {"background": GREY, "crop": GREEN, "weed": VERMILION}
 _ROLE_MARKERS = {"background": "s", "crop": "o", "weed": "^"}
 _MAX_ANNOTATED = 10
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#8a8a8a",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.8,
-    "lines.linewidth": 1.8,
-    "legend.frameon": False,
-    "figure.facecolor": "white",
-    "svg.fonttype": "path",
-    "svg.hashsalt": "weedseg",
-    "text.parse_math": False,
-}
 
 
 def confusion_plot(evaluation: Mapping[str, Any]) -> str | None:
@@ -63,9 +41,9 @@ def confusion_plot(evaluation: Mapping[str, Any]) -> str | None:
     names = [c["name"] for c in evaluation["classes"]]
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
-    with _style():
+    with drawing.style():
         side = max(3.4, min(8.0, 2.2 + 0.75 * len(names)))
-        figure, axes = _figure(side + 1.2, side)
+        figure, axes = drawing.figure(side + 1.2, side)
         axes.grid(False)
         drawn = axes.imshow(shares * 100, cmap="Blues", vmin=0, vmax=100)
         axes.set_xticks(range(len(names)), names, rotation=0 if len(names) < 5 else 60)
@@ -90,8 +68,8 @@ def iou_plot(evaluation: Mapping[str, Any]) -> str | None:
     if all(value is None for value in values):
         return None
     intervals = evaluation.get("intervals", {}).get("iou", {})
-    with _style():
-        figure, axes = _figure(6.4, 1.3 + 0.45 * len(names))
+    with drawing.style():
+        figure, axes = drawing.figure(6.4, 1.3 + 0.45 * len(names))
         for row, (name, role, value) in enumerate(zip(names, roles, values)):
             if value is None:
                 axes.text(1, row, "not in the test photos", va="center", color=GREY)
@@ -116,8 +94,8 @@ def cover_plot(evaluation: Mapping[str, Any]) -> str | None:
     roles = [role for role in ("crop", "weed") if role in present]
     if not photos or not roles:
         return None
-    with _style():
-        figure, panels = _panels(len(roles))
+    with drawing.style():
+        figure, panels = drawing.panels(len(roles))
         for axes, role in zip(panels, roles):
             names = [c["name"] for c in evaluation["classes"] if c["role"] == role]
             true = [100 * sum(p["true_coverage"][name] for name in names) for p in photos]
@@ -139,8 +117,8 @@ def reliability_plot(evaluation: Mapping[str, Any]) -> str | None:
         return None
     middles = [50 * (b["low"] + b["high"]) for b in bins]
     width = 100 / len(evaluation["calibration"]["bins"]) * 0.9
-    with _style():
-        figure, panels = _panels(2)
+    with drawing.style():
+        figure, panels = drawing.panels(2)
         accuracy, share = panels
         accuracy.bar(middles, [100 * b["accuracy"] for b in bins], width, color=BLUE, alpha=0.55)
         accuracy.plot([0, 100], [0, 100], color=GREY, lw=1, ls="--")
@@ -160,11 +138,13 @@ def pretraining_plot(rows: Rows) -> str | None:
     """Draw the loss of pretraining and where its stages begin; None without a line to draw."""
     if not _points(rows, "loss"):
         return None
-    with _style():
-        figure, axes = _figure(8.2, 3.2)
-        _curve(axes, rows, "loss", "loss", _LINES[0])
-        _curve(axes, rows, "hidden_l1", "L1 on hidden patches", _LINES[1])
-        _curve(axes, rows, "random_hidden_l1", "L1 on randomly hidden patches", _LINES[2], "o")
+    with drawing.style():
+        figure, axes = drawing.figure(8.2, 3.2)
+        _curve(axes, rows, "loss", "loss", drawing.COLOURS[0])
+        _curve(axes, rows, "hidden_l1", "L1 on hidden patches", drawing.COLOURS[1])
+        _curve(
+            axes, rows, "random_hidden_l1", "L1 on randomly hidden patches", drawing.COLOURS[2], "o"
+        )
         staged = [row for row in rows if row.get("stage") is not None and _finite(row.get("step"))]
         starts = [b["step"] for a, b in pairwise(staged) if a["stage"] != b["stage"]]
         for number, start in enumerate(starts):
@@ -187,15 +167,29 @@ def finetuning_plot(rows: Rows, label: str = "") -> str | None:
     if not _points(rows, "loss") and not scored:
         return None
     folds = sorted({row.get("fold", -1) for row in rows if row.get("fold", -1) is not None})
-    with _style():
-        figure, panels = _panels(2 if scored else 1, width=4.1, height=3.2)
+    with drawing.style():
+        figure, panels = drawing.panels(2 if scored else 1, width=4.1, height=3.2)
         for number, fold in enumerate(folds or [-1]):
             part = [row for row in rows if row.get("fold", -1) == fold]
             named = not number
-            _curve(panels[0], part, "loss", "loss" if named else "", _LINES[0])
+            _curve(panels[0], part, "loss", "loss" if named else "", drawing.COLOURS[0])
             if scored:
-                _curve(panels[1], part, "val_weed_iou", "weed IoU" if named else "", _LINES[1], "^")
-                _curve(panels[1], part, "val_miou", "mean IoU" if named else "", _LINES[0], "o")
+                _curve(
+                    panels[1],
+                    part,
+                    "val_weed_iou",
+                    "weed IoU" if named else "",
+                    drawing.COLOURS[1],
+                    "^",
+                )
+                _curve(
+                    panels[1],
+                    part,
+                    "val_miou",
+                    "mean IoU" if named else "",
+                    drawing.COLOURS[0],
+                    "o",
+                )
         panels[0].set(xlabel="step", ylabel="loss (no unit)", xlim=(0, None), ylim=(0, None))
         panels[0].set_title("Fine-tuning: loss")
         if scored:
@@ -234,31 +228,5 @@ def _title(axes: Axes, text: str, evaluation: Mapping[str, Any]) -> None:
     axes.set_title(f"{text} ({label})" if label else text)
 
 
-@contextmanager
-def _style() -> Iterator[None]:
-    """Draw in one style; a letter that the font lacks is drawn as a box, without a warning."""
-    import matplotlib as mpl
-
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure, panels = _panels(1, width, height)
-    return figure, panels[0]
-
-
-def _panels(num: int, width: float = 4.0, height: float = 3.7) -> tuple[Figure, list[Axes]]:
-    """Make a figure of `num` panels side by side; sizes in inches, each panel `width` wide."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width * num, height), layout="constrained")
-    return figure, list(figure.subplots(1, num, squeeze=False)[0])
-
-
-def _data_uri(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", metadata=nothing, bbox_inches="tight", pad_inches=0.06)
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+def _data_uri(drawn: Figure) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(drawing.svg(drawn)).decode("ascii")

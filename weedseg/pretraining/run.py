@@ -84,6 +84,7 @@ def pretrain(
     }
     if leader:
         reestimate_batch_norm(net, pool, recipe, options.seed)
+        summary["random_hidden_l1"] = task.random_hidden_l1()
         last = max(recipe.pretrain.steps - 1, 0)
         write_picture(task, last, options.folder / "pictures" / f"step-{result.steps:06d}.png")
         write_durably(options.folder / "weights.safetensors", dump_weights(net))

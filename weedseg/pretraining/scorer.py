@@ -53,6 +53,8 @@ class PhotoScorer:
 
     def affordable(self, num_steps: int, order: list[int]) -> int:
         """Count how many photos, in the given order, a stage of `num_steps` steps may score."""
+        if self._config.source != "error":
+            return len(order)
         share = min(self._config.time_share, 0.99)
         budget = share / (1 - share) * num_steps * self._pretrain.batch
         num_masks = self._num_masks()
@@ -90,18 +92,32 @@ class PhotoScorer:
         patch_px = self._pretrain.patch_px
         target = photo_tensor(self._pool.image(photo))
         grid = patches.grid_size((target.shape[2], target.shape[3]), patch_px)
+        edges = scoring.gradient_energy(target, patch_px)
         rng = np.random.default_rng([seed, photo, 2])
-        share = self._pretrain.hidden_share
+        if self._config.source == "error":
+            raw, grid_scores = self._errors(net, target, grid, rng)
+        else:
+            raw = edges
+            if self._config.source == "vegetation":
+                raw = scoring.vegetation(target, patch_px)
+            grid_scores = scoring.ranks(raw)
+        grid_scores = scoring.ordered(grid_scores, self._config.order, rng)
+        return Scored(grid_scores, float(raw.mean()), _correlation(grid_scores, edges))
+
+    def _errors(
+        self, net: nn.Module, target: Tensor, grid: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[scoring.Grid, scoring.Grid]:
+        """Measure the error per patch while it is hidden; returns it raw and as the score."""
+        patch_px, share = self._pretrain.patch_px, self._pretrain.hidden_share
         if self._config.masks == "pair":
             hidden = scoring.complementary_masks(rng, grid, share)
         else:
             hidden = scoring.random_masks(rng, grid, share, self._config.num_masks)
         errors = np.stack([self._error(net, target, mask) for mask in hidden])
         raw = scoring.combine(errors, hidden, self._config.hidden_only)
-        contrast, usable = scoring.contrast_and_usable(target, patch_px)
-        grid_scores = scoring.reducible(raw, contrast, usable) if self._config.reducible else raw
-        edges = scoring.gradient_energy(target, patch_px)
-        return Scored(grid_scores, float(raw.mean()), _correlation(grid_scores, edges))
+        if not self._config.reducible:
+            return raw, raw
+        return raw, scoring.reducible(raw, *scoring.contrast_and_usable(target, patch_px))
 
     def _error(self, net: nn.Module, target: Tensor, hidden: scoring.Hidden) -> scoring.Grid:
         patch_px = self._pretrain.patch_px

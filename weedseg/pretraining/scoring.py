@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -87,7 +88,7 @@ def reducible(scores: Grid, contrast: Grid, usable: Grid) -> Grid:
 
     Divides by sqrt(contrast + c), since a high-contrast patch is hard for any model; cuts off the
     highest five per cent, which are mostly noise (RHO-LOSS, ICML 2022); ranks within the photo;
-    unusable patches (glare, dead pixels, padding) share the lowest rank.
+    unusable patches (glare, dead pixels, padding) get 0.
 
     Args:
         scores: (Gh, Gw) raw errors.
@@ -102,7 +103,8 @@ def reducible(scores: Grid, contrast: Grid, usable: Grid) -> Grid:
     if good.any():
         normed = np.minimum(normed, np.quantile(normed[good], WINSORISED))
     normed = np.where(good, normed, -np.inf)
-    return ranks(normed)
+    lowest: Grid = ranks(normed) * good
+    return lowest
 
 
 def ranks(values: Grid) -> Grid:
@@ -135,28 +137,72 @@ def gradient_energy(target: Tensor, patch_px: int) -> Grid:
     return energy
 
 
+def vegetation(target: Tensor, patch_px: int) -> Grid:
+    """Measure green per patch of one photo (1, 3, H, W): excess green (Woebbecke 1995)."""
+    share = target / target.sum(1, keepdim=True).clamp_min(1e-6)
+    green: Grid = patches.pool(3 * share[:, 1] - 1, patch_px)[0].numpy()
+    return green
+
+
+def structured_noise(rng: np.random.Generator, grid: tuple[int, int]) -> Grid:
+    """Draw band-passed noise ("green" noise of ColorMAE, ECCV 2024), ranked to [0, 1], (Gh, Gw).
+
+    Its blobs are two to four patches wide and know nothing of the photo.
+    """
+    white = rng.standard_normal(grid).astype(np.float32)
+    narrow, wide = (cv2.GaussianBlur(white, (0, 0), s, borderType=cv2.BORDER_WRAP) for s in (1, 2))
+    return ranks(np.asarray(narrow - wide, np.float32))
+
+
+def ordered(scores: Grid, order: str, rng: np.random.Generator) -> Grid:
+    """Turn scores round (easiest) or move them to other patches of the photo (shuffled)."""
+    if order == "easiest":
+        return np.asarray(scores.max() - scores, np.float32)
+    if order == "shuffled":
+        return rng.permutation(scores.ravel()).reshape(scores.shape)
+    return scores
+
+
 @dataclass
 class ScoreCache:
-    """One small score grid per photo, in photo coordinates, and the stage that wrote it."""
+    """Small score grids per photo, in photo coordinates: the newest, and the one before."""
 
     patch_px: int
     grids: dict[int, Grid] = field(default_factory=dict)
     stages: dict[int, int] = field(default_factory=dict)
+    """Stage that wrote the newest grid of a photo."""
+    older: dict[int, Grid] = field(default_factory=dict)
 
     def put(self, photo: int, grid: Grid, stage: int) -> None:
-        """Keep the scores of a photo."""
-        self.grids[photo] = grid.astype(np.float32)
-        self.stages[photo] = stage
+        """Keep the scores of a photo.
 
-    def lookup(self, photo: int, rows: npt.NDArray[Any], columns: npt.NDArray[Any]) -> Grid | None:
-        """Read scores at photo positions, px; None for a photo that was never scored.
+        Tiles are prepared ahead in another thread: the grid changes last, so that `lookup` before
+        this stage finds the same scores at any moment.
+        """
+        if photo in self.grids:
+            self.older[photo] = self.grids[photo]
+        self.stages[photo] = stage
+        self.grids[photo] = grid.astype(np.float32)
+
+    def lookup(
+        self,
+        photo: int,
+        rows: npt.NDArray[Any],
+        columns: npt.NDArray[Any],
+        before: int | None = None,
+    ) -> Grid | None:
+        """Read scores at photo positions, px; None for a photo that has none.
 
         Args:
             photo: Number of the photo.
             rows: Vertical positions, any shape.
             columns: Horizontal positions, same shape.
+            before: Only scores written before this stage, which may be asked for while the stage's
+                own are being written.
         """
         grid = self.grids.get(photo)
+        if before is not None and self.stages.get(photo, 0) >= before:
+            grid = self.older.get(photo)
         if grid is None:
             return None
         y = np.clip((rows // self.patch_px).astype(np.int64), 0, grid.shape[0] - 1)
@@ -169,9 +215,11 @@ class ScoreCache:
         return {
             "grids": {n: torch.from_numpy(g.copy()) for n, g in self.grids.items()},
             "stages": dict(self.stages),
+            "older": {n: torch.from_numpy(g.copy()) for n, g in self.older.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`."""
         self.grids = {int(n): g.numpy().copy() for n, g in state["grids"].items()}
         self.stages = {int(n): int(s) for n, s in state["stages"].items()}
+        self.older = {int(n): g.numpy().copy() for n, g in state["older"].items()}

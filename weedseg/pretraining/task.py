@@ -23,7 +23,7 @@ from weedseg.nets.segmenter import SegmentationNet
 from weedseg.pretraining import patches, selection
 from weedseg.pretraining.diagnostics import SelectionLog
 from weedseg.pretraining.scorer import PhotoScorer
-from weedseg.pretraining.scoring import Hidden, ScoreCache, random_masks
+from weedseg.pretraining.scoring import Hidden, ScoreCache, random_masks, structured_noise
 from weedseg.pretraining.similarity import ms_ssim
 from weedseg.training import distributed
 
@@ -84,7 +84,8 @@ class PretrainTask:
         return self.config.stages > 1 and self.recipe.selection.hard_share > 0
 
     def _uses_teacher(self) -> bool:
-        return self._uses_scores() and self.recipe.scoring.teacher == "ema"
+        scoring = self.recipe.scoring
+        return self._uses_scores() and scoring.source == "error" and scoring.teacher == "ema"
 
     def stage_of(self, step: int) -> int:
         """Return the number of the stage a step belongs to."""
@@ -117,18 +118,37 @@ class PretrainTask:
             rng = np.random.default_rng([self.seed, attempt, step, slot])
             image = self.pool.image(number)
             sizes.append(_size(image))
-            cut = augment.draw_cut(rng, sizes[-1], config.tile_px, config.min_cut_share)
+            cut = self._draw_cut(rng, number, sizes[-1], step)
             tile = augment.take_cut(image, cut, config.tile_px)
             tiles.append(augment.jitter(rng, config.jitter).apply(tile))
             centres.append(patches.centres(cut, config.tile_px, config.patch_px))
         batch = self._batch(tiles, numbers, centres, sizes)
         return replace(batch, slots=list(mine), attempt=attempt)
 
+    def _draw_cut(
+        self, rng: np.random.Generator, number: int, size: tuple[int, int], step: int
+    ) -> augment.Cut:
+        """Draw a cut of a photo; of several choices take the one with the hardest patches."""
+        config, stage = self.config, self.stage_of(step)
+        choices = [
+            augment.draw_cut(rng, size, config.tile_px, config.min_cut_share)
+            for _ in range(self.recipe.selection.cut_choices)
+        ]
+
+        def score(cut: augment.Cut) -> float:
+            at = patches.centres(cut, config.tile_px, config.patch_px)
+            found = self.cache.lookup(number, at[..., 0], at[..., 1], before=stage)
+            return 0.0 if found is None else float(found.mean())
+
+        return choices[0] if len(choices) == 1 else max(choices, key=score)
+
     def begin_step(self, step: int) -> None:
         """Score photos when a selective stage begins."""
         if self.teacher is not None:
             self.teacher.to(next(self.net.parameters()).device)
-        if not self._uses_scores() or step not in self.borders[1:-1]:
+        if not self._uses_scores() or self.recipe.scoring.source == "noise":
+            return
+        if step not in self.borders[1:-1]:
             return
         stage = self.stage_of(step)
         if any(s == stage for s in self.cache.stages.values()):
@@ -172,6 +192,8 @@ class PretrainTask:
         """Choose the hidden patches of one tile as this step of training would, (L,)."""
         hard = selection.hard_share_at(step, self.recipe.selection, self.config)
         scores = self.cache.lookup(batch.photos[i], batch.rows[i], batch.columns[i])
+        if self.recipe.scoring.source == "noise":
+            scores = structured_noise(rng, (batch.rows.shape[1], batch.rows.shape[2]))
         flat = None if scores is None else scores.ravel()
         return self._draw(rng, flat, batch.rows[i].size, self.config.hidden_share, hard)
 

@@ -1,0 +1,139 @@
+"""Pictures of the pretraining benchmark, drawn from its lines and from nothing else.
+
+Label efficiency (mIoU over the number of labels), gain per class, and what a point costs.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from weedseg.bench.comparison import compare
+from weedseg.bench.tables import ARM_NAMES
+from weedseg.evaluation import drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Lines = Sequence[dict[str, Any]]
+
+
+def draw_plots(lines: Lines, folder: Path) -> list[Path]:
+    """Write ``<data set>-labels.svg``, ``-classes.svg`` and ``-cost.svg``; returns their paths.
+
+    A plot for which the lines hold too little is left out.
+
+    Args:
+        lines: Run lines that read the test photos.
+        folder: Where the plots go.
+    """
+    written = []
+    for dataset in sorted({line["dataset"] for line in lines}):
+        own = [line for line in lines if line["dataset"] == dataset and line["arm"] in ARM_NAMES]
+        drawn = {
+            "labels": label_plot(own, dataset),
+            "classes": class_plot(own, dataset),
+            "cost": cost_plot(own, dataset),
+        }
+        for name, svg in drawn.items():
+            if svg is not None:
+                written.append(folder / f"{dataset}-{name}.svg")
+                written[-1].write_bytes(svg)
+    return written
+
+
+def label_plot(lines: Lines, dataset: str) -> bytes | None:
+    """Draw mIoU over the number of labels, mean and range of the runs; None with one number."""
+    counts = sorted({line["labels"] for line in lines})
+    if len(counts) < 2:
+        return None
+    with drawing.style():
+        figure, axes = drawing.figure(6.4, 3.8)
+        for arm, colour in zip(_arms(lines), drawing.COLOURS * 3):
+            rows = [
+                [x["miou"] for x in lines if (x["arm"], x["labels"]) == (arm, n)] for n in counts
+            ]
+            known = [(n, values) for n, values in zip(counts, rows) if values]
+            middle = [statistics.mean(values) for _, values in known]
+            errors = [
+                [m - min(v) for m, (_, v) in zip(middle, known)],
+                [max(v) - m for m, (_, v) in zip(middle, known)],
+            ]
+            places = [n for n, _ in known]
+            axes.errorbar(places, middle, errors, color=colour, marker="o", label=_name(arm))
+        axes.set_xscale("log")
+        axes.set_xticks(counts, [str(n) for n in counts])
+        axes.minorticks_off()
+        axes.set_xlabel("labelled photos")
+        axes.set_ylabel("mIoU on held-out photos")
+        axes.set_title(f"{dataset}: accuracy at few labels (mean and range of runs)")
+        axes.legend(loc="lower right")
+        return drawing.svg(figure)
+
+
+def class_plot(lines: Lines, dataset: str, against: str = "N", labels: int = 10) -> bytes | None:
+    """Draw the gain over training from scratch per class with 95 % intervals; None without."""
+    own = [line for line in lines if line["labels"] == labels]
+    arms = [arm for arm in _arms(own) if arm != against]
+    classes = list(own[0]["iou"]) if own else []
+    found = {(a, c): compare(own, a, against, c) for a in arms for c in classes}
+    if not any(found.values()):
+        return None
+    with drawing.style():
+        figure, axes = drawing.figure(6.4, 3.8)
+        width = 0.8 / max(len(arms), 1)
+        for i, (arm, colour) in enumerate(zip(arms, drawing.COLOURS * 3)):
+            chosen = [(n, found[arm, name]) for n, name in enumerate(classes)]
+            known = [(n + (i - (len(arms) - 1) / 2) * width, c) for n, c in chosen if c is not None]
+            axes.bar(
+                [place for place, _ in known],
+                [c.mean for _, c in known],
+                width,
+                yerr=[
+                    [max(c.mean - c.low, 0) for _, c in known],
+                    [max(c.high - c.mean, 0) for _, c in known],
+                ],
+                color=colour,
+                ecolor=drawing.GREY,
+                label=_name(arm),
+            )
+        axes.axhline(0, color=drawing.GREY, linewidth=0.8)
+        axes.set_xticks(range(len(classes)), classes)
+        axes.set_ylabel("IoU gain over scratch, points")
+        axes.set_title(f"{dataset}: gain per class at {labels} labels (95 % intervals)")
+        axes.legend(loc="upper left")
+        return drawing.svg(figure)
+
+
+def cost_plot(lines: Lines, dataset: str, labels: int = 10) -> bytes | None:
+    """Draw mIoU against minutes of training, a point per run; None with one arm."""
+    own = [line for line in lines if line["labels"] == labels]
+    arms = _arms(own)
+    if len(arms) < 2:
+        return None
+    with drawing.style():
+        figure, axes = drawing.figure(6.4, 3.8)
+        for arm, colour in zip(arms, drawing.COLOURS * 3):
+            _points(axes, [line for line in own if line["arm"] == arm], _name(arm), colour)
+        axes.set_xlabel("minutes of pretraining and fine-tuning (busy machine)")
+        axes.set_ylabel("mIoU on held-out photos")
+        axes.set_title(f"{dataset}: what a point costs at {labels} labels")
+        axes.set_xlim(left=0)
+        axes.legend(loc="lower right")
+        return drawing.svg(figure)
+
+
+def _points(axes: Axes, lines: Lines, name: str, colour: str) -> None:
+    minutes = [(x["pretrain_seconds"] + x["finetune_seconds"]) / 60 for x in lines]
+    axes.scatter(minutes, [x["miou"] for x in lines], color=colour, label=name)
+
+
+def _arms(lines: Lines) -> list[str]:
+    present = {line["arm"] for line in lines}
+    return [arm for arm in ARM_NAMES if arm in present]
+
+
+def _name(arm: str) -> str:
+    return f"{ARM_NAMES[arm]} ({arm})"
