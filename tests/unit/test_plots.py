@@ -78,3 +78,14 @@ def test_training_curves_bear_gaps() -> None:
     assert plots.pretraining_plot(rows) is None
     assert plots.finetuning_plot(rows) is None
     assert svg_of(plots.finetuning_plot([{"step": 3, "val_miou": 0.4}]))
+
+
+def test_hidden_classes_are_drawn_against_their_base_rate() -> None:
+    stage = {"soil": {"hidden": 0.7, "base": 0.8}, "weed": {"hidden": 0.1, "base": 0.05}}
+    drawn = plots.hidden_plot({"hidden_classes": [stage, stage]})
+    often = plots.hidden_plot({"hidden_classes": [stage, stage | {"weed": stage["soil"]}]})
+    assert drawn is not None
+    assert svg_of(drawn).startswith("<?xml")
+    assert drawn != often
+    assert plots.hidden_plot({"hidden_classes": []}) is None
+    assert plots.hidden_plot({}) is None

@@ -109,7 +109,8 @@ def fabricate_run(run: Path) -> Path:
     hidden = cells.repeat(16, axis=1).repeat(16, axis=2)
     drawn = np.stack([cv2.GaussianBlur(tile, (9, 9), 3) for tile in tiles])
     write_png(
-        run / "pretrain" / "pictures" / "step-000400.png", reconstruction_grid(tiles, hidden, drawn)
+        run / "pretrain" / "pictures" / "stage-05-of-05.png",
+        reconstruction_grid(tiles, hidden, drawn),
     )
     baselines = {"colour_threshold": field_baseline()}
     write_json(

@@ -156,6 +156,31 @@ def pretraining_plot(rows: Rows) -> str | None:
         return _data_uri(figure)
 
 
+def hidden_plot(pretraining: Mapping[str, Any]) -> str | None:
+    """Draw how often each class was hidden against its base rate, stage by stage; None without.
+
+    Args:
+        pretraining: ``pretrain.json``; its ``hidden_classes`` holds, per stage, ``hidden`` and
+            ``base`` share of every class, counted on labelled photos for reporting only.
+    """
+    stages = pretraining.get("hidden_classes") or []
+    if not stages:
+        return None
+    with drawing.style():
+        figure, axes = drawing.figure(6.4, 3.2)
+        names = list(stages[0])
+        for name, colour in zip(names, drawing.COLOURS * (len(names) // 6 + 1)):
+            ratios = [s[name]["hidden"] / s[name]["base"] if s[name]["base"] else 1 for s in stages]
+            axes.plot(range(1, len(stages) + 1), ratios, marker="o", color=colour, label=name)
+        axes.axhline(1, color=GREY, linewidth=0.8)
+        axes.set_xticks(range(1, len(stages) + 1))
+        axes.set_xlabel("stage")
+        axes.set_ylabel("hidden / base rate")
+        axes.set_title("How often each class was hidden (1 = as often as it occurs)")
+        axes.legend(loc="best")
+        return _data_uri(figure)
+
+
 def finetuning_plot(rows: Rows, label: str = "") -> str | None:
     """Draw the loss of fine-tuning and the scores on the validation photos; None without a line.
 

@@ -83,7 +83,7 @@ def _content(run: Path) -> dict[str, Any]:
         "tested": bool(evaluation.get("num_photos")),
         "evaluation": _evaluation_content(evaluation) if evaluation else {},
         "results": _pictures(run / "evaluation" / "pictures"),
-        "reconstructions": _pictures(run / "pretrain" / "pictures"),
+        "reconstructions": _first_and_last(_pictures(run / "pretrain" / "pictures")),
         "label_first": _label_first(run),
         "training": _training(run, label),
         "split": {"sentences": describe_split(split, pretrained), "rows": split_rows(split)},
@@ -121,6 +121,11 @@ def _training(run: Path, label: str) -> list[dict[str, str]]:
     finetuning = plots.finetuning_plot(_read_lines(run / "finetune" / "metrics.jsonl"), label)
     curves = [
         ("How well hidden patches of unlabelled photos are drawn; lower is better.", pretraining),
+        (
+            "What selection hid: 1 means as often as the class occurs on labelled photos; "
+            "nothing but this figure reads the labels here.",
+            plots.hidden_plot(_read_object(run / "pretrain" / "pretrain.json")),
+        ),
         ("Learning from the labels; validation photos choose the step that is kept.", finetuning),
     ]
     return [{"text": text, "plot": plot} for text, plot in curves if plot]
@@ -185,9 +190,16 @@ def _pictures(folder: Path) -> list[dict[str, str]]:
 
 
 def _caption(stem: str) -> str:
-    """Turn the name of a picture into words: the rank goes, a step becomes a number."""
-    step = re.fullmatch(r"step-(\d+)", stem)
-    return f"after step {int(step[1])}" if step else re.sub(r"^\d+-", "", stem)
+    """Turn the name of a picture into words: the rank goes, a stage is counted."""
+    stage = re.fullmatch(r"stage-(\d+)-of-(\d+)", stem)
+    if stage:
+        return f"after stage {int(stage[1])} of {int(stage[2])}"
+    return re.sub(r"^\d+-", "", stem)
+
+
+def _first_and_last(pictures: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Keep what shows the change: the first picture and the last."""
+    return [*pictures[:1], *pictures[1:][-1:]]
 
 
 def _picture(path: Path) -> str:

@@ -67,6 +67,9 @@ def pretrain(
     """
     task = build_task(farm, photos, recipe, options)
     net, pool = task.net, task.pool
+    folder = options.folder / "pictures"
+    if distributed.rank() == 0:
+        task.at_border = lambda step: write_picture(task, step, folder)
     result = fit(task, _fit_options(recipe, task, options), reporter)
     leader = distributed.rank() == 0
     summary = {
@@ -85,8 +88,7 @@ def pretrain(
     if leader:
         reestimate_batch_norm(net, pool, recipe, options.seed)
         summary["random_hidden_l1"] = task.random_hidden_l1()
-        last = max(recipe.pretrain.steps - 1, 0)
-        write_picture(task, last, options.folder / "pictures" / f"step-{result.steps:06d}.png")
+        write_picture(task, max(recipe.pretrain.steps - 1, 0), folder)
         write_durably(options.folder / "weights.safetensors", dump_weights(net))
         write_durably(
             options.folder / "pretrain.json",
@@ -176,8 +178,11 @@ def reestimate_batch_norm(
         layer.momentum = momentum
 
 
-def write_picture(task: PretrainTask, step: int, path: Path) -> None:
-    """Write image | hidden patches | reconstruction | error of a few tiles, as after `step`."""
+def write_picture(task: PretrainTask, step: int, folder: Path) -> None:
+    """Write ``stage-K-of-N.png``: image, hidden patches, reconstruction and error after `step`.
+
+    The tiles are the same in every stage, so the pictures show how selection moves.
+    """
     batch = task.fixed_batch(NUM_PICTURES)
     rng = np.random.default_rng(9)
     rows = [task.hidden_in(batch, i, step, rng) for i in range(NUM_PICTURES)]
@@ -189,4 +194,5 @@ def write_picture(task: PretrainTask, step: int, path: Path) -> None:
         (tiles.permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
         for tiles in (batch.images, found)
     )
+    path = folder / f"stage-{task.stage_of(step) + 1:02d}-of-{task.config.stages:02d}.png"
     write_png(path, pictures.reconstruction_grid(images, pixels.numpy(), reconstructions))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,6 +80,8 @@ class PretrainTask:
         self.scorer = PhotoScorer(pool, self.config, recipe.scoring, self.fill)
         self.teacher = copy.deepcopy(net).requires_grad_(False) if self._uses_teacher() else None
         self.border_values: dict[str, float] = {}
+        self.at_border: Callable[[int], None] | None = None
+        """Called with the last step of every stage but the last, e.g. to write pictures."""
 
     def _uses_scores(self) -> bool:
         return self.config.stages > 1 and self.recipe.selection.hard_share > 0
@@ -245,6 +248,8 @@ class PretrainTask:
         values, self.border_values = self.border_values, {}
         values |= {"stage": float(self.stage_of(step)), "hidden_entropy": self.log.hidden_entropy()}
         values["random_hidden_l1"] = self.random_hidden_l1()
+        if self.at_border is not None and step + 1 < self.config.steps:
+            self.at_border(step)
         return values
 
     def fixed_batch(self, num: int) -> TileBatch:
