@@ -8,18 +8,19 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from seeded import photo, seeded_net
 from torch import nn
 
 from weedseg.classes import DEFAULT_CLASSES, ClassTable
-from weedseg.config import NetConfig
 from weedseg.edge.segmenter import Segmenter
 from weedseg.errors import ConfigError, ExportError, ParityError
+from weedseg.export import photo_sizes
 from weedseg.export.details import ModelDetails, model_properties, to_literal
 from weedseg.export.model import export_model
 from weedseg.export.onnx_graph import IR_VERSION, OPSET, describe, export_onnx, logits_graph, ship
-from weedseg.export.parity import check_parity, cut_at_weed
+from weedseg.export.parity import check_parity
+from weedseg.export.photo_sizes import cut_at_weed
 from weedseg.imaging import read_image, read_mask_pixels
-from weedseg.nets.segmenter import build_net
 
 TILE_PX = 96
 DETAILS = ModelDetails(
@@ -36,41 +37,15 @@ DETAILS = ModelDetails(
 )
 
 
-def seeded_net(encoder="lite0", num_outputs=3, seed=0):
-    """Return an untrained net with lively batch norm whose classes are about equally frequent."""
-    generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
-    net = build_net(NetConfig(encoder=encoder, decoder_channels=32), num_outputs)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor, low, high in (
-                (module.running_mean, -0.1, 0.1),
-                (module.running_var, 0.5, 1.5),
-                (module.weight.data, 0.5, 1.5),
-                (module.bias.data, -0.1, 0.1),
-            ):
-                tensor.uniform_(low, high, generator=generator)
-    net.eval()
-    with torch.inference_mode():
-        logits = net(torch.from_numpy(photo(TILE_PX, TILE_PX)).permute(2, 0, 1)[None] / 255)
-        middle = logits.mean((0, 2, 3))
-        spread = logits.std((0, 2, 3))
-    with torch.no_grad():
-        net.head.bias -= middle
-        net.head.weight *= (2 / spread)[:, None, None, None]
-        net.head.bias *= 2 / spread
-    return net
-
-
-def photo(height, width, seed=0):
-    """Draw smooth blobs of colour."""
-    rng = np.random.default_rng(seed)
-    coarse = torch.from_numpy(rng.random((1, 3, 9, 11), np.float32) * 255)
-    smooth = nn.functional.interpolate(coarse, (height, width), mode="bilinear")
-    return smooth[0].permute(1, 2, 0).to(torch.uint8).numpy()
-
-
 PHOTOS = [photo(301, 420, 1), photo(170, 90, 2)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_big_tiles():
+    """Repeat photos to fewer tiles than a real export does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(photo_sizes, "MAX_BIG_TILES", (2, 3))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +66,7 @@ def test_the_file_equals_the_network(exported):
     assert figures["max_dconfidence"] <= 1
     assert figures["batches"] == [1, 2, 5]
     assert figures["photos"] == figures["weed_photos"] == 2
-    assert figures["images"] == 7
+    assert figures["images"] == 8
 
 
 def test_the_file_describes_itself(exported):
@@ -219,6 +194,14 @@ def test_a_model_that_differs_is_not_written(tmp_path, trick):
         export_model(Small(trick=trick), DEFAULT_CLASSES, SMALL, PHOTOS, path)
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
     assert path.read_bytes() == b"the older model"
+
+
+def test_a_forced_model_tells_what_it_failed(tmp_path):
+    path, net = tmp_path / "model.onnx", Small(trick="differs")
+    figures = export_model(net, DEFAULT_CLASSES, SMALL, PHOTOS, path, force=True)
+    own = Segmenter(path).metadata.properties
+    assert "exported model is not the trained network" in own["forced"]
+    assert own["parity"] == figures
 
 
 def test_photos_without_weeds_are_told(tmp_path):

@@ -1,6 +1,7 @@
 """The variants of a model file: each passes its gate or is not written."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -9,14 +10,15 @@ import torch
 from torch import nn
 
 from weedseg.classes import DEFAULT_CLASSES
-from weedseg.cli.export import FILES, FORMATS, _parse
+from weedseg.cli.export import FILES, FORMATS, _parse, _sentence
 from weedseg.edge.segmenter import Segmenter
 from weedseg.errors import ConfigError, ModelFileError, ParityError
-from weedseg.export import gis, half, int8
+from weedseg.export import gis, half, int8, photo_sizes, quantise
+from weedseg.export.agreement import Tolerance
 from weedseg.export.details import ModelDetails
 from weedseg.export.int8 import Int8Material, export_int8
 from weedseg.export.onnx_graph import logits_graph
-from weedseg.export.parity import Tolerance
+from weedseg.export.quantise import TENSORRT
 
 DETAILS = ModelDetails(tile_px=64, overlap_px=16, scale=0.5, temperature=2.0, mm_per_px=(0.8, 1.2))
 
@@ -72,12 +74,14 @@ def exported_once(twin, monkeypatch):
     """Spare the tests torch's export, which `test_export.py` tests."""
     for module in (half, gis, int8):
         monkeypatch.setattr(module, "logits_graph", lambda net, tile_px: twin)
+    monkeypatch.setattr(photo_sizes, "MAX_BIG_TILES", (3, 3))
 
 
 def test_half_is_typed_and_tells_how_close_it_is(net, tmp_path):
     path = tmp_path / "model.fp16.onnx"
     figures = half.export_half(net, DEFAULT_CLASSES, DETAILS, PHOTOS, path)
     assert figures["equal_share"] >= 0.999
+    assert (figures["photos"], figures["weed_photos"], len(figures["sizes"])) == (2, 2, 8)
     own, _ = own_metadata(path)
     assert (own["quantisation"], own["parity"]) == ("fp16", figures)
     assert "forced" not in own
@@ -101,6 +105,8 @@ def test_gis_gives_probabilities(net, tmp_path, monkeypatch):
     path = tmp_path / "model.gis.onnx"
     figures = gis.export_gis(net, DEFAULT_CLASSES, DETAILS, PHOTOS, path)
     assert figures["max_dprob"] <= 1e-3
+    assert figures["weed_tiles"] > 0
+    assert len(figures["sizes"]) == 6
     model = onnx.load(path)
     (output,) = model.graph.output
     shape = [d.dim_param or d.dim_value for d in output.type.tensor_type.shape.dim]
@@ -132,7 +138,7 @@ def test_gis_gives_probabilities(net, tmp_path, monkeypatch):
 @pytest.fixture
 def speeds(monkeypatch):
     """Say how fast int8 is; the clock of a busy machine is no test."""
-    said = {"time_share": 0.5, "ms": 1.0, "ms_fp32": 2.0, "threads": 1, "bytes": 9}
+    said = {"time_share": 0.5, "ms": 1.0, "ms_fp32": 2.0, "threads": 1}
     monkeypatch.setattr(int8, "compare_speed", lambda *args: dict(said))
     return said
 
@@ -142,6 +148,9 @@ def test_int8_passes_its_gate(net, tmp_path, speeds):
     figures = export_int8(net, DEFAULT_CLASSES, DETAILS, MATERIAL, path)
     assert figures["miou"] >= 0.99 * figures["miou_fp32"]
     assert figures["miou_fp32"] > 0.9
+    assert (figures["weed_photos"], len(figures["sizes"])) == (2, 6)
+    assert figures["min_equal_share"] > 0.9
+    assert figures["bytes"] < 2 * path.stat().st_size
     model = onnx.load(path)
     kinds = [node.op_type for node in model.graph.node]
     assert "QuantizeLinear" in kinds
@@ -151,6 +160,32 @@ def test_int8_passes_its_gate(net, tmp_path, speeds):
     own, _ = own_metadata(path)
     assert (own["quantisation"], own["parity"]) == ("int8", figures)
     assert Segmenter(path).self_test().passed
+
+
+def test_int8_for_tensorrt_is_symmetric_and_untimed(net, tmp_path, speeds):
+    speeds["time_share"] = 9.9  # of a CPU, which is not its target
+    path = tmp_path / "model.int8-trt.onnx"
+    figures = export_int8(net, DEFAULT_CLASSES, DETAILS, replace(MATERIAL, flavour=TENSORRT), path)
+    assert figures["miou"] >= 0.99 * figures["miou_fp32"]
+    assert figures["speed"].startswith("not measured")
+    assert "time_share" not in figures
+    assert "speed not measured" in _sentence("onnx-int8-trt", figures)
+    graph = onnx.load(path).graph
+    values = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
+    steps = [node for node in graph.node if node.op_type == "DequantizeLinear"]
+    zeros = [values[node.input[2]] for node in steps]
+    assert {zero.dtype for zero in zeros} == {np.dtype(np.int8)}
+    assert not any(zero.any() for zero in zeros)
+    assert any(values[node.input[1]].shape == (64,) for node in steps)  # one scale per channel
+    quantised = {name for node in steps for name in node.output}
+    biases = [n.input[2] for n in graph.node if n.op_type == "Conv" and len(n.input) > 2]
+    assert biases
+    assert all(values[name].dtype == np.float32 for name in biases)
+    assert any(n.input[0] in quantised for n in graph.node if n.op_type == "Conv")
+    own, _ = own_metadata(path)
+    assert (own["quantisation"], own["parity"]) == ("int8-trt", figures)
+    assert Segmenter(path).self_test().passed
+    assert (tmp_path / "golden" / "out.int8-trt.png").is_file()
 
 
 def test_int8_that_is_slower_is_refused_or_recorded(net, tmp_path, speeds):
@@ -165,7 +200,7 @@ def test_int8_that_is_slower_is_refused_or_recorded(net, tmp_path, speeds):
 
 def test_parts_that_lose_accuracy_stay_in_fp32(net, tmp_path, speeds, monkeypatch):
     faults = int8._faults
-    monkeypatch.setattr(int8, "NUM_PARTS", 3)
+    monkeypatch.setattr(quantise, "NUM_PARTS", 3)
     monkeypatch.setattr(
         int8, "_faults", lambda f: faults(f) if f["fp32_nodes"] else ["is too inaccurate"]
     )
@@ -185,9 +220,11 @@ def test_int8_without_masks_or_photos_is_refused(net, tmp_path):
 )
 def test_the_gate_of_int8(weed, miou, share, num):
     figures = {"miou": miou, "miou_fp32": 0.9, "weed_iou": weed, "weed_iou_fp32": 0.8}
+    figures |= {"min_equal_share": 0.9}
     assert len(int8._faults(figures | {"time_share": share})) == num
     unknown = {"miou": 0.9, "miou_fp32": 0.9, "weed_iou": None, "weed_iou_fp32": None}
-    assert int8._faults(unknown) == []
+    assert int8._faults(unknown | {"min_equal_share": 1.0}) == []
+    assert len(int8._faults(unknown | {"min_equal_share": 0.8})) == 1
 
 
 def test_both_speeds_come_from_one_run(net, tmp_path):
@@ -197,7 +234,6 @@ def test_both_speeds_come_from_one_run(net, tmp_path):
     tile = np.zeros((1, 3, 64, 64), np.float32)
     figures = int8.compare_speed(data, data, tile, rounds=5)
     assert min(figures["time_share"], figures["ms"], figures["ms_fp32"]) > 0
-    assert figures["bytes"] == len(data)
 
 
 def test_formats_are_read():

@@ -18,20 +18,27 @@ import numpy.typing as npt
 from weedseg.classes import ClassTable
 from weedseg.edge.golden import GOLDEN_NAME, GoldenSample, SelfTest, read_golden, run_self_test
 from weedseg.edge.metadata import ModelMetadata
-from weedseg.edge.model_file import read_model_file
+from weedseg.edge.model_file import ModelFile, read_model_file
 from weedseg.edge.result import Result
 from weedseg.edge.session import RuntimeInfo, Session
+from weedseg.edge.tensorrt_engine import EngineFile, is_engine, read_engine
+from weedseg.edge.tensorrt_session import EngineSession
 from weedseg.errors import ImageError, ModelFileError, TileError, WeedsegError
 from weedseg.imaging import ClassMap, Image, resize_class_map, resize_to, scaled_size
 from weedseg.tiles import Stitcher, cut, plan_tiles
 
-RunTiles: TypeAlias = Callable[[npt.NDArray[np.float32]], tuple[npt.NDArray[Any], npt.NDArray[Any]]]
-"""(N, 3, T, T) RGB 0-1 to class ids and confidence in per cent, each uint8 (N, T, T)."""
+RunTiles: TypeAlias = Callable[[npt.NDArray[Any]], tuple[npt.NDArray[Any], npt.NDArray[Any]]]
+"""Float32 (N, 3, T, T) RGB 0-1 to class ids and confidence in per cent, each uint8 (N, T, T).
+
+One with an attribute ``takes_bytes`` that is true gets uint8 (N, T, T, 3) instead."""
 
 __all__ = ["Result", "RunTiles", "Segmenter", "check_image", "fill_tile", "segment_photo"]
 
 _MAX_BATCH = 256
 _PIXELS_AT_ONCE = 1 << 20
+GRID_PX = 32
+"""Tiles begin at multiples of the network's stride, so that every tile sees a pixel in the same
+phase: measured on peanut photos, this halves what a shifted tiling changes."""
 
 
 class Segmenter:
@@ -48,23 +55,23 @@ class Segmenter:
         """Read, check and load a model.
 
         Args:
-            model: Path or bytes of a ``model.onnx`` that weedseg exported.
+            model: Path or bytes of a ``model.onnx`` that weedseg exported, or path of an
+                ``.engine`` that TensorRT built of it on this machine.
             threads: CPU threads; 0 takes one per physical core.
             batch: Tiles per run, 1-256; memory grows with it.
             require_provider: tensorrt, cuda or cpu: fail instead of falling back.
 
         Raises:
             ModelFileError: The file is not a model that weedseg may run.
-            RuntimeUnavailableError: ONNX Runtime or the required provider is not there.
+            RuntimeUnavailableError: ONNX Runtime, TensorRT or the required provider is not there.
             TileError: The batch is out of range.
         """
         if not 1 <= batch <= _MAX_BATCH:
             raise TileError(f"batch of {batch} tiles", f"1 to {_MAX_BATCH}", "choose another batch")
-        file = read_model_file(model)
+        file, self._session = _open(model, threads, require_provider)
         self._batch = batch
         self._golden: GoldenSample | None = None
         self._folder = None if isinstance(model, bytes) else Path(model).parent / GOLDEN_NAME
-        self._session = Session(file, threads, require_provider)
         self.metadata: ModelMetadata = file.metadata
         self.sha256: str = file.sha256
         """Checksum of the model file."""
@@ -82,7 +89,7 @@ class Segmenter:
     @property
     def run_tiles(self) -> RunTiles:
         """The network alone, without resizing and tiling."""
-        return self._session.run
+        return self._session
 
     def segment(self, image: Image) -> Result:
         """Segment one photo.
@@ -99,7 +106,7 @@ class Segmenter:
             ModelFileError: The model gives ids that its class table does not have.
             RuntimeUnavailableError: ONNX Runtime fails.
         """
-        result = segment_photo(image, self.metadata, self._session.run, self._batch)
+        result = segment_photo(image, self.metadata, self._session, self._batch)
         return replace(result, model_sha256=self.sha256)
 
     def self_test(self, golden: Path | None = None) -> SelfTest:
@@ -121,6 +128,17 @@ class Segmenter:
             except WeedsegError as error:
                 return SelfTest(passed=False, reason=f"no self-test: {error}")
         return run_self_test(self.segment, sample)
+
+
+def _open(
+    model: Path | str | bytes, threads: int, require_provider: str | None
+) -> tuple[ModelFile | EngineFile, Session | EngineSession]:
+    """Read, check and load a model file or an engine."""
+    if is_engine(model) and not isinstance(model, bytes):
+        engine = read_engine(model)
+        return engine, EngineSession(engine, require_provider)
+    file = read_model_file(model)
+    return file, Session(file, threads, require_provider)
 
 
 def segment_photo(
@@ -148,7 +166,7 @@ def segment_photo(
     check_image(image)
     size = (image.shape[0], image.shape[1])
     scaled = resize_to(image, scaled_size(size, metadata.scale))
-    class_map, confidence = _segment_tiles(scaled, metadata, run_tiles, batch)
+    class_map, confidence = segment_scaled(scaled, metadata, run_tiles, batch)
     class_map, confidence = resize_class_map(class_map, size), resize_class_map(confidence, size)
     counts = _count_ids(class_map)
     classes = metadata.classes
@@ -163,6 +181,7 @@ def segment_photo(
         class_map=class_map,
         confidence=confidence,
         coverage={name: float(share) for name, share in zip(classes.names, shares)},
+        ood_score=None if metadata.ood is None else metadata.ood.score(scaled),
         elapsed_ms=(time.perf_counter() - start) * 1e3,
     )
 
@@ -190,20 +209,40 @@ def check_image(image: Any) -> None:
         )
 
 
-def _segment_tiles(
-    image: Image, metadata: ModelMetadata, run_tiles: RunTiles, batch: int
+def segment_scaled(
+    image: Image,
+    metadata: ModelMetadata,
+    run_tiles: RunTiles,
+    batch: int = 1,
+    origin: tuple[int, int] = (0, 0),
 ) -> tuple[ClassMap, npt.NDArray[np.uint8]]:
-    """Run all tiles of a photo at working size; returns class map and confidence (H, W)."""
-    size = (image.shape[0], image.shape[1])
-    plan = plan_tiles(size, metadata.tile_px, metadata.overlap_px)
+    """Run all tiles of a photo at working size.
+
+    Args:
+        image: uint8 (H, W, 3), RGB, at working size.
+        metadata: Tile size and overlap.
+        run_tiles: The network.
+        batch: Tiles per run.
+        origin: Shift of the tiling, see `plan_tiles`; only measurements need it.
+
+    Returns:
+        Class map and confidence, each uint8 (H, W).
+
+    Raises:
+        TileError: The photo is empty.
+    """
+    size, side = (image.shape[0], image.shape[1]), metadata.tile_px
+    plan = plan_tiles(size, side, metadata.overlap_px, origin, GRID_PX)
     num = len(plan.placements)
     ids, sure = Stitcher(plan, np.uint8), Stitcher(plan, np.uint8)
-    side = metadata.tile_px
-    buffer = np.empty((min(batch, num), 3, side, side), np.float32)
+    as_bytes = getattr(run_tiles, "takes_bytes", False)
+    shape, dtype = ((side, side, 3), np.uint8) if as_bytes else ((3, side, side), np.float32)
+    fill = np.copyto if as_bytes else fill_tile
+    buffer = np.empty((min(batch, num), *shape), dtype)
     for first in range(0, num, batch):
         images = buffer[: min(batch, num - first)]
         for place in range(len(images)):
-            fill_tile(images[place], cut(plan, image, first + place))
+            fill(images[place], cut(plan, image, first + place))
         masks, confidences = run_tiles(images)
         for place in range(len(images)):
             ids.add(first + place, masks[place])

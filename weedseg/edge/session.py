@@ -28,6 +28,8 @@ PROVIDERS = {
     "cpu": "CPUExecutionProvider",
 }
 """Short name -> ONNX Runtime's name, fastest first."""
+FLOAT_INPUT, BYTES_INPUT = "images", "images_u8"
+OUTPUTS = ("mask", "confidence")
 INSTALL_HINT = (
     "run: pip install 'weedseg[cpu]' (with an NVIDIA GPU 'weedseg[gpu]', "
     "on a Jetson NVIDIA's own onnxruntime-gpu wheel)"
@@ -43,7 +45,7 @@ class RuntimeInfo:
     threads: int
     """Threads within one operator on the CPU."""
     onnxruntime: str
-    """Version of ONNX Runtime."""
+    """Version of ONNX Runtime; of an engine, name and version of TensorRT."""
 
 
 class Session:
@@ -70,14 +72,21 @@ class Session:
         num = threads if threads > 0 else physical_cores()
         self._session, provider = _create(ort, model, num, wanted)
         self.info = RuntimeInfo(provider=provider, threads=num, onnxruntime=ort.__version__)
-        _check_signature(self._session, model)
+        self._input = _check_signature(self._session, model)
+        device = "cpu" if provider == "cpu" else "cuda"
+        self._bound = None if device == "cpu" else BoundRuns(ort, self._session, device)
         _log.debug("%s runs on %s with %d threads", model.name, provider, num)
 
-    def run(self, images: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether the network wants uint8 (N, T, T, 3) instead of floats."""
+        return self._input == BYTES_INPUT
+
+    def __call__(self, images: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Run a batch of tiles.
 
         Args:
-            images: (N, 3, T, T), RGB, 0-1.
+            images: Float32 (N, 3, T, T), RGB, 0-1; uint8 (N, T, T, 3) where `takes_bytes`.
 
         Returns:
             Class ids and confidence in per cent, each uint8 (N, T, T).
@@ -86,14 +95,68 @@ class Session:
             RuntimeUnavailableError: ONNX Runtime fails, for instance for lack of memory.
         """
         try:
-            mask, confidence = self._session.run(["mask", "confidence"], {"images": images})
+            if self.takes_bytes:  # its batch is always one
+                return _joined([self._run(images[i : i + 1]) for i in range(len(images))])
+            return self._run(images)
         except self._errors as error:
             raise RuntimeUnavailableError(
                 f"{self._name}: ONNX Runtime failed: {_first_line(error)}",
                 f"a batch of {len(images)} tiles to run",
                 "use a smaller batch or another provider",
             ) from error
+
+    def _run(self, images: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        if self._bound is not None:
+            return self._bound.run(self._input, images)
+        mask, confidence = self._session.run(list(OUTPUTS), {self._input: images})
         return mask, confidence
+
+
+class BoundRuns:
+    """Runs with input and outputs in memory of the device that is reserved once per batch size.
+
+    On a CPU this gains nothing (measured: 87 against 85 ms a tile), so only GPUs use it.
+    """
+
+    def __init__(self, ort: Any, session: Any, device: str) -> None:
+        """Keep what is needed; memory is reserved by the first run.
+
+        Args:
+            ort: The module onnxruntime.
+            session: Its session.
+            device: cuda, or cpu.
+        """
+        self._ort, self._session, self._device = ort, session, device
+        self._shape: tuple[int, ...] = ()
+
+    def run(self, name: str, images: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Run a batch of tiles; the arrays that come back belong to the caller.
+
+        Args:
+            name: Of the input.
+            images: What the network wants.
+        """
+        images = np.ascontiguousarray(images)
+        if images.shape != self._shape:
+            self._reserve(name, images)
+        self._input.update_inplace(images)
+        self._session.run_with_iobinding(self._binding)
+        mask, confidence = (np.array(output.numpy()) for output in self._outputs)
+        return mask, confidence
+
+    def _reserve(self, name: str, images: npt.NDArray[Any]) -> None:
+        value = self._ort.OrtValue
+        side = images.shape[2]  # of (N, 3, T, T) and of (N, T, T, 3)
+        self._input = value.ortvalue_from_numpy(images, self._device, 0)
+        self._outputs = [
+            value.ortvalue_from_shape_and_type([len(images), side, side], np.uint8, self._device, 0)
+            for _ in OUTPUTS
+        ]
+        self._binding = self._session.io_binding()
+        self._binding.bind_ortvalue_input(name, self._input)
+        for output, place in zip(OUTPUTS, self._outputs):
+            self._binding.bind_ortvalue_output(output, place)
+        self._shape = images.shape
 
 
 def import_onnxruntime() -> Any:
@@ -197,8 +260,18 @@ def _create(ort: Any, model: ModelFile, threads: int, wanted: list[str]) -> tupl
     )
 
 
-def _check_signature(session: Any, model: ModelFile) -> None:
+def _joined(
+    runs: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]],
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    masks, confidences = zip(*runs)
+    return np.concatenate(masks), np.concatenate(confidences)
+
+
+def _check_signature(session: Any, model: ModelFile) -> str:
     """Compare inputs and outputs with what weedseg models have.
+
+    Returns:
+        Name of the input.
 
     Raises:
         ModelFileError: They are others.
@@ -206,14 +279,17 @@ def _check_signature(session: Any, model: ModelFile) -> None:
     side = model.metadata.tile_px
     inputs = {i.name: (i.type, list(i.shape[1:])) for i in session.get_inputs()}
     outputs = {o.name: (o.type, len(o.shape)) for o in session.get_outputs()}
-    expected = {"images": ("tensor(float)", [3, side, side])}
-    planes = {"mask": ("tensor(uint8)", 3), "confidence": ("tensor(uint8)", 3)}
-    if inputs != expected or outputs != planes:
+    forms: tuple[dict[str, Any], ...] = (
+        {FLOAT_INPUT: ("tensor(float)", [3, side, side])},
+        {BYTES_INPUT: ("tensor(uint8)", [side, side, 3])},
+    )
+    if inputs not in forms or outputs != dict.fromkeys(OUTPUTS, ("tensor(uint8)", 3)):
         raise ModelFileError(
             f"{model.name}: inputs {sorted(inputs)}, outputs {sorted(outputs)} of other types",
             f"images float32 [batch, 3, {side}, {side}] to mask and confidence uint8",
             "export it again with weedseg export",
         )
+    return FLOAT_INPUT if FLOAT_INPUT in inputs else BYTES_INPUT
 
 
 def _runtime_errors(ort: Any) -> tuple[type[Exception], ...]:

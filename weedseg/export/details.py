@@ -32,6 +32,9 @@ class ModelDetails:
     """Photos are resized by this factor before they are cut into tiles."""
     temperature: float = 1.0
     """Logits are divided by it, > 0: calibrates the confidence, never changes the class."""
+    ood: Mapping[str, Any] | None = None
+    """What the photos of training look like, as `weedseg.edge.ood.OodReference` gives it; None:
+    the model gives no `ood_score`."""
     mm_per_px: tuple[float, float] | None = None
     """Range of ground resolution in training, mm per px of the photo; None is unknown."""
     data_fingerprint: str = ""
@@ -41,7 +44,7 @@ class ModelDetails:
     evaluation_note: str = ""
     """What the figures hold for: 'within-field', 'across fields', 'accuracy unknown'."""
     quantisation: str = "none"
-    """'none', 'fp16' or 'int8'."""
+    """'none', 'fp16', 'int8' or 'int8-trt'."""
     forced: str = ""
     """Which gate the file did not pass and was written nevertheless; empty: none."""
     description: str = "Weed segmentation: background, crop and weed per pixel"
@@ -123,6 +126,7 @@ def _own(classes: ClassTable, details: ModelDetails) -> dict[str, Any]:
         "resize": {"kind": "scale", "scale": details.scale},
         "overlap_px": details.overlap_px,
         "temperature": details.temperature,
+        "ood": details.ood,
         "mm_per_px": details.mm_per_px,
         "data_fingerprint": details.data_fingerprint,
         "metrics": details.metrics,

@@ -24,13 +24,19 @@ from weedseg.edge.session import import_onnxruntime
 from weedseg.errors import ParityError
 from weedseg.export.details import ModelDetails, model_properties
 from weedseg.export.onnx_graph import check, describe, logits_graph
-from weedseg.export.parity import BATCHES
+from weedseg.export.photo_sizes import (
+    BATCHES,
+    MIN_WEED_SHARE,
+    images_of,
+    side_in_photo,
+    weed_share,
+)
 from weedseg.imaging import Image, resize_image, write_bytes
 from weedseg.tiles import cut, plan_tiles
 
 MAX_DIFFERENCE = 1e-3
 """Largest difference of a probability from the network's."""
-MAX_TILES = 20
+MAX_TILES = 24
 
 
 def with_probs(twin: onnx.ModelProto, temperature: float) -> onnx.ModelProto:
@@ -82,7 +88,8 @@ def export_gis(
         force: Write a file that fails, and record it there.
 
     Returns:
-        Figures: tiles, pixels, max_dprob, equal_share, batches.
+        Figures: tiles, weed_tiles (with >= 1 % predicted weed), sizes of the images that they come
+        from, pixels, max_dprob, equal_share, batches.
 
     Raises:
         ParityError: There is no photo, or the probabilities differ; nothing is written.
@@ -90,7 +97,7 @@ def export_gis(
         OutputError: The disk is full or not writable.
     """
     model = with_probs(logits_graph(net, details.tile_px), details.temperature)
-    figures = _compare(net, model.SerializeToString(), details, photos)
+    figures = _compare(net, classes, model.SerializeToString(), details, photos)
     fine = figures["max_dprob"] <= MAX_DIFFERENCE and figures["equal_share"] >= 0.9999
     if not fine:
         error = ParityError(
@@ -109,32 +116,53 @@ def export_gis(
 
 @torch.inference_mode()
 def _compare(
-    net: nn.Module, data: bytes, details: ModelDetails, photos: Sequence[Image]
+    net: nn.Module,
+    classes: ClassTable,
+    data: bytes,
+    details: ModelDetails,
+    photos: Sequence[Image],
 ) -> dict[str, Any]:
-    """Run tiles of all photos through both, in batches of 1, 2 and 5."""
+    """Run tiles of all photos, the first in all sizes, through both in batches of 1, 2 and 5."""
     still = copy.deepcopy(net).eval().cpu()
     ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    tiles = working_tiles(photos, details, MAX_TILES)
+    images = _all_sizes(photos, classes, details)
+    tiles = working_tiles(images, details, MAX_TILES)
     worst, num_equal, num_pixels = 0.0, 0, 0
+    weed_tiles = set[int]()
     for batch in BATCHES:
         for start in range(0, len(tiles), batch):
-            images = tiles[start : start + batch]
-            expected = torch.softmax(still(torch.from_numpy(images)) / details.temperature, 1)
-            (probs,) = session.run(["probs"], {"images": images})
-            difference = float(np.abs(probs - expected.numpy()).max())
+            chosen = tiles[start : start + batch]
+            logits = still(torch.from_numpy(chosen))
+            expected = torch.softmax(logits / details.temperature, 1).numpy()
+            (probs,) = session.run(["probs"], {"images": chosen})
+            difference = float(np.abs(probs - expected).max())
             worst = difference if not difference <= worst else worst  # a NaN must not pass
-            num_equal += int((probs.argmax(1) == expected.numpy().argmax(1)).sum())
-            num_pixels += images[:, 0].size
+            class_maps = expected.argmax(1).astype(np.uint8)
+            num_equal += int((probs.argmax(1) == class_maps).sum())
+            num_pixels += class_maps.size
+            weeds = [weed_share(class_map, classes) >= MIN_WEED_SHARE for class_map in class_maps]
+            weed_tiles.update(start + int(place) for place in np.flatnonzero(weeds))
     return {
         "tiles": len(tiles),
+        "weed_tiles": len(weed_tiles),
+        "sizes": [list(size) for size in sorted({image.shape[:2] for image in images})],
         "pixels": num_pixels,
         "max_dprob": float(f"{worst:.3g}"),
         "equal_share": num_equal / num_pixels,
         "batches": list(BATCHES),
     }
+
+
+def _all_sizes(photos: Sequence[Image], classes: ClassTable, details: ModelDetails) -> list[Image]:
+    """Add the other sizes of the first photo."""
+    if not photos:
+        return []
+    nothing = np.zeros(photos[0].shape[:2], np.uint8)
+    side = side_in_photo(details.tile_px, details.scale)
+    return [*images_of(photos[0], nothing, classes, side), *photos[1:]]
 
 
 def working_tiles(

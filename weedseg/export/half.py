@@ -13,16 +13,15 @@ import onnx
 from torch import nn
 
 from weedseg.classes import ClassTable
-from weedseg.errors import ParityError
+from weedseg.export.agreement import Tolerance, check_or_force
 from weedseg.export.details import ModelDetails, model_properties
 from weedseg.export.model import write_model
 from weedseg.export.onnx_graph import check, describe, logits_graph, ship
-from weedseg.export.parity import Tolerance, check_parity
+from weedseg.export.parity import check_parity
 from weedseg.imaging import Image
 
 TOLERANCE = Tolerance(dlogit=math.inf, equal_share=0.999, dconfidence=100)
 """Half precision rounds the logits; what counts is the class."""
-NO_LIMIT = Tolerance(dlogit=math.inf, equal_share=0.0, dconfidence=100)
 
 
 def to_half(twin: onnx.ModelProto) -> onnx.ModelProto:
@@ -103,12 +102,8 @@ def export_half(
     model = ship(twin, classes, details.temperature)
     describe(model, model_properties(classes, details))
     draft, logits = model.SerializeToString(), twin.SerializeToString()
-    try:
-        figures = check_parity(net, draft, logits, photos, TOLERANCE)
-    except ParityError as error:
-        if not force:
-            raise
-        figures = check_parity(net, draft, logits, photos, NO_LIMIT)
-        details = replace(details, forced=str(error))
-    write_model(model, classes, details, figures, photos, path)
+    figures, forced = check_or_force(
+        lambda tolerance: check_parity(net, draft, logits, photos, tolerance), TOLERANCE, force
+    )
+    write_model(model, classes, replace(details, forced=forced), figures, photos, path)
     return figures

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,12 @@ from weedseg.classes import ClassTable, Role
 from weedseg.edge.golden import GOLDEN_NAME
 from weedseg.edge.segmenter import Segmenter
 from weedseg.errors import ExportError, OutputError
-from weedseg.export.details import ModelDetails, model_properties
+from weedseg.export.agreement import FP32, check_or_force
+from weedseg.export.details import ModelDetails, model_properties, to_literal
 from weedseg.export.onnx_graph import describe, logits_graph, ship
-from weedseg.export.parity import check_parity, cut_at_weed
-from weedseg.imaging import Image, write_bytes
+from weedseg.export.parity import check_parity
+from weedseg.export.photo_sizes import cut_at_weed, side_in_photo
+from weedseg.imaging import Image, read_image, write_bytes
 
 
 def export_model(
@@ -28,6 +32,8 @@ def export_model(
     details: ModelDetails,
     photos: Sequence[Image],
     path: Path,
+    *,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Write a model file that is proven to equal the network, and its golden sample beside it.
 
@@ -40,6 +46,7 @@ def export_model(
         details: What else the file says.
         photos: uint8 (H, W, 3) each, for the parity check; the first ones with weeds are best.
         path: Where the model goes; an older one is replaced only at the very end.
+        force: Write a file that fails, and record it there.
 
     Returns:
         The figures of the parity check.
@@ -54,9 +61,11 @@ def export_model(
     twin = logits_graph(net, details.tile_px)
     model = ship(twin, classes, details.temperature)
     describe(model, model_properties(classes, details))
-    draft = model.SerializeToString()
-    figures = check_parity(net, draft, twin.SerializeToString(), photos)
-    write_model(model, classes, details, figures, photos, path)
+    draft, logits = model.SerializeToString(), twin.SerializeToString()
+    figures, forced = check_or_force(
+        lambda tolerance: check_parity(net, draft, logits, photos, tolerance), FP32, force
+    )
+    write_model(model, classes, replace(details, forced=forced), figures, photos, path)
     return figures
 
 
@@ -70,7 +79,8 @@ def write_model(
 ) -> None:
     """Write a model that passed its gate, with metadata and golden sample.
 
-    The sample of ``model.int8.onnx`` is ``golden/in.int8.png`` and ``golden/out.int8.png``.
+    The sample of ``model.int8.onnx`` is ``golden/in.int8.png`` and ``golden/out.int8.png``; its
+    photo is that of ``model.onnx`` where that lies beside it.
 
     Args:
         model: A shipped graph.
@@ -87,13 +97,16 @@ def write_model(
     """
     describe(model, model_properties(classes, details))
     draft = Segmenter(model.SerializeToString(), require_provider="cpu")
-    golden = _golden_sample(draft, photos)
+    middle = path.stem.partition(".")[2]
+    first = path.parent / GOLDEN_NAME / "in.png"
+    shared = read_image(first) if middle and first.is_file() else None
+    golden = _golden_sample(draft, photos if shared is None else [shared])
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in golden.items()}
     describe(model, model_properties(classes, details, figures, sums))
     final = model.SerializeToString()
-    if Segmenter(final, require_provider="cpu").metadata.properties["parity"] != figures:
+    expected = json.loads(to_literal(figures))
+    if Segmenter(final, require_provider="cpu").metadata.properties["parity"] != expected:
         raise ExportError("metadata that do not come back", "the parity figures", "report this")
-    middle = path.stem.partition(".")[2]
     for name, data in golden.items():
         file = ".".join(filter(None, (name, middle, "png")))
         write_bytes(path.parent / GOLDEN_NAME / file, data)
@@ -107,7 +120,7 @@ def _golden_sample(segmenter: Segmenter, photos: Sequence[Image]) -> dict[str, b
         ExportError: There is no photo.
     """
     metadata = segmenter.metadata
-    side = max(1, round(metadata.tile_px / metadata.scale))
+    side = side_in_photo(metadata.tile_px, metadata.scale)
     weeds = [metadata.classes.names[i] for i in metadata.classes.ids_of(Role.WEED)]
     best: tuple[float, Image] | None = None
     for photo in photos:

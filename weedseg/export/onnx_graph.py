@@ -170,9 +170,11 @@ def _tail(
         helper.make_node("Sum", [f"tail_exp{i}" for i in ids], ["tail_sum"]),
         helper.make_node("Div", ["tail_100", "tail_sum"], ["tail_percent"]),
         helper.make_node("Round", ["tail_percent"], ["tail_round"]),
-        helper.make_node("Cast", ["tail_round"], ["tail_confidence"], to=TensorProto.UINT8),
-        helper.make_node("Squeeze", [mask, "tail_axis"], ["mask"]),
-        helper.make_node("Squeeze", ["tail_confidence", "tail_axis"], ["confidence"]),
+        helper.make_node("Squeeze", [mask, "tail_axis"], ["tail_mask"]),
+        helper.make_node("Squeeze", ["tail_round", "tail_axis"], ["tail_confidence"]),
+        # TensorRT has 8-bit unsigned numbers at inputs and outputs only: each is the last step.
+        helper.make_node("Cast", ["tail_mask"], ["mask"], to=TensorProto.UINT8),
+        helper.make_node("Cast", ["tail_confidence"], ["confidence"], to=TensorProto.UINT8),
     ]
     for number, node in enumerate(nodes):
         node.name = f"tail_{number}_{node.op_type}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -11,10 +12,14 @@ from typing import Any
 from weedseg.edge.segmenter import Segmenter
 from weedseg.errors import ConfigError, ExportError
 from weedseg.export.details import to_literal
-from weedseg.imaging import read_image, write_bytes, write_png
+from weedseg.imaging import read_image, write_bytes
 from weedseg.pipeline.run_folder import RunFolder
 
 NUM_FAILURES, NUM_TYPICAL = 2, 2
+VARIANTS = ("fp16", "int8", "int8-trt")
+"""``model.VARIANT.onnx`` goes along when the run exported it."""
+MIN_ALIKE_SHARE = 0.9
+"""A variant must say about the same as ``model.onnx``, else it is of another training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +51,8 @@ def release(run: Path, out: Path, notes: ReleaseNotes) -> Path:
 
     Raises:
         ConfigError: The run has no measured accuracy.
-        ExportError: The model does not give its golden class map back.
+        ExportError: A model does not give its golden class map back, or a variant is of another
+            training.
     """
     folder = RunFolder(run)
     evaluation, facts = folder.read("evaluation.json"), folder.read("run.json")
@@ -56,32 +62,95 @@ def release(run: Path, out: Path, notes: ReleaseNotes) -> Path:
         )
     out.mkdir(parents=True, exist_ok=True)
     (out / "SHA256SUMS").unlink(missing_ok=True)  # a stale one would refuse the new model
-    for name in ("model.onnx", "golden/in.png", "golden/out.png"):
-        write_bytes(out / name, (run / name).read_bytes())
-    segmenter = Segmenter(out / "model.onnx", require_provider="cpu")
-    _check_golden(segmenter, out)
+    variants = _copy_models(run, out)
+    segmenter = _open_checked(out / "model.onnx")
+    files = [_file_facts(segmenter, out / "model.onnx")]
+    for path in variants:
+        variant = _open_checked(path)
+        _compare(segmenter, variant, out)
+        files.append(_file_facts(variant, path))
     _write_configs(segmenter, folder, out)
     pictures = _copy_pictures(run, out)
     write_bytes(out / "LICENSE", notes.license_text.read_bytes())
-    card = _card(notes, evaluation, facts, segmenter, pictures)
+    card = _card(notes, evaluation, facts, segmenter, {"pictures": pictures, "files": files})
     write_bytes(out / "card.md", card.encode())
     _write_sums(out)
     return out
 
 
-def _check_golden(segmenter: Segmenter, out: Path) -> None:
-    """Check that the model gives its golden class map back.
+def _copy_models(run: Path, out: Path) -> list[Path]:
+    """Copy ``model.onnx``, its variants and their golden samples; returns the variants.
+
+    Every variant has a golden class map of its own; photos that are the same are kept once.
+    """
+    _copy(run, out, ("model.onnx", "golden/in.png", "golden/out.png"))
+    first = (out / "golden" / "in.png").read_bytes()
+    paths = []
+    for variant in VARIANTS:
+        name, photo = f"model.{variant}.onnx", f"golden/in.{variant}.png"
+        for stale in (name, photo, f"golden/out.{variant}.png"):
+            (out / stale).unlink(missing_ok=True)
+        if not (run / name).is_file():
+            continue
+        _copy(run, out, (name, f"golden/out.{variant}.png"))
+        if (run / photo).read_bytes() != first:
+            _copy(run, out, (photo,))
+        paths.append(out / name)
+    return paths
+
+
+def _copy(run: Path, out: Path, names: Sequence[str]) -> None:
+    """Copy files of a run.
+
+    Raises:
+        ExportError: One is missing.
+    """
+    for name in names:
+        if not (run / name).is_file():
+            raise ExportError(f"{run / name} is missing", "an exported model", "export it again")
+        write_bytes(out / name, (run / name).read_bytes())
+
+
+def _open_checked(path: Path) -> Segmenter:
+    """Open a released model, which must give its golden class map back.
 
     Raises:
         ExportError: It does not.
     """
-    found = segmenter.segment(read_image(out / "golden" / "in.png")).class_map
-    again = out / ".golden.png"
-    write_png(again, found)
-    same = read_image(again).tobytes() == read_image(out / "golden" / "out.png").tobytes()
-    again.unlink()
-    if not same:
-        raise ExportError("another golden class map", "golden/out.png", "export the run again")
+    segmenter = Segmenter(path, require_provider="cpu")
+    test = segmenter.self_test()
+    if not test.passed:
+        raise ExportError(f"{path.name}: {test.reason}", "its golden class map", "export it again")
+    return segmenter
+
+
+def _compare(segmenter: Segmenter, variant: Segmenter, out: Path) -> None:
+    """Compare a variant with ``model.onnx`` on the golden photo.
+
+    Raises:
+        ExportError: It is of another training.
+    """
+    photo = read_image(out / "golden" / "in.png")
+    share = (segmenter.segment(photo).class_map == variant.segment(photo).class_map).mean()
+    same = variant.metadata.classes == segmenter.metadata.classes
+    if not same or share < MIN_ALIKE_SHARE:
+        precision = variant.metadata.properties.get("quantisation")
+        raise ExportError(
+            f"{precision}: {100 * share:.1f} % of the golden photo as in model.onnx",
+            f"at least {100 * MIN_ALIKE_SHARE:g} %",
+            f"export it again: weedseg export RUN --format onnx-{precision}",
+        )
+
+
+def _file_facts(segmenter: Segmenter, path: Path) -> dict[str, Any]:
+    """Return what the card tells about a model file."""
+    properties = segmenter.metadata.properties
+    return {
+        "name": path.name,
+        "mib": path.stat().st_size / 2**20,
+        "forced": properties.get("forced"),
+        **properties.get("parity", {}),
+    }
 
 
 def _write_configs(segmenter: Segmenter, folder: RunFolder, out: Path) -> None:
@@ -125,7 +194,7 @@ def _card(
     evaluation: dict[str, Any],
     facts: dict[str, Any],
     segmenter: Segmenter,
-    pictures: list[str],
+    lists: dict[str, Any],
 ) -> str:
     import jinja2
 
@@ -139,7 +208,7 @@ def _card(
         facts=facts,
         metadata=segmenter.metadata,
         parity=segmenter.metadata.properties.get("parity", {}),
-        pictures=pictures,
+        **lists,
     )
 
 

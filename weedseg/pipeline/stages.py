@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from weedseg.classes import Role
 from weedseg.data.datasets import PhotoPool
 from weedseg.data.index import Photo
+from weedseg.data.splits import LEAKS
 from weedseg.export.details import ModelDetails
 from weedseg.export.figures import add_figures
 from weedseg.export.model import export_model
@@ -20,6 +21,7 @@ from weedseg.imaging import Image, read_image
 from weedseg.nets.prediction import predict_class_map
 from weedseg.nets.segmenter import SegmentationNet, build_net
 from weedseg.nets.weights import load_whole
+from weedseg.pipeline.calibrating import calibrate
 from weedseg.pipeline.run import Run
 from weedseg.pretraining.run import PretrainOptions, pretrain
 from weedseg.training import distributed
@@ -138,14 +140,35 @@ def load_net(run: Run, weights: Path) -> SegmentationNet:
     return net
 
 
+def held_out_nets(run: Run) -> Iterator[tuple[SegmentationNet, Photos]]:
+    """Yield networks with photos to calibrate on, which they were not trained on.
+
+    These are the validation photos of a hold-out, or every fold with the network of that fold.
+
+    Raises:
+        CheckpointError: Weights are missing or do not fit.
+    """
+    if run.split.kind == "holdout" and run.split.val:
+        yield load_net(run, run.folder.finetune / WEIGHTS), run.split.val
+    for number, fold in enumerate(run.split.folds):
+        yield load_net(run, fold_folder(run, number) / WEIGHTS), fold
+
+
 def model_details(run: Run) -> ModelDetails:
-    """Say what the model file tells beside its network."""
+    """Say what the model file tells beside its network; calibrates when that is not done yet.
+
+    Raises:
+        CheckpointError: Weights are missing or do not fit.
+    """
     known = [p.mm_per_px for p in run.farm.photos if p.mm_per_px is not None]
     whole = known and len(known) == len(run.farm.photos)
+    calibration = calibrate(run, held_out_nets(run))
     return ModelDetails(
         tile_px=run.recipe.export.tile_px,
         overlap_px=run.recipe.export.overlap_px,
         scale=run.scale,
+        temperature=calibration["temperature"],
+        ood=calibration["ood"],
         mm_per_px=(min(known), max(known)) if whole else None,
         data_fingerprint=run.farm.fingerprint(),
         evaluation_note=_evaluation_note(run),
@@ -155,6 +178,8 @@ def model_details(run: Run) -> ModelDetails:
 def _evaluation_note(run: Run) -> str:
     if run.split.kind == "untested":
         return "accuracy unknown"
+    if run.split.leaks:
+        return LEAKS
     return "within-field" if run.split.within_field else f"held out by {run.split.basis}"
 
 
@@ -169,8 +194,12 @@ def _metrics(run: Run) -> dict[str, Any] | None:
     }
 
 
-def export_stage(run: Run) -> dict[str, Any]:
+def export_stage(run: Run, force: bool = False) -> dict[str, Any]:
     """Write ``model.onnx``, proven to equal the trained network; returns the parity figures.
+
+    Args:
+        run: A fine-tuned run.
+        force: Write a model that differs, and record it there.
 
     Raises:
         ParityError: The model differs.
@@ -178,10 +207,11 @@ def export_stage(run: Run) -> dict[str, Any]:
     """
     net = load_net(run, run.folder.finetune / WEIGHTS)
     photos = parity_photos(run, net)
+    details, path = model_details(run), run.folder.model
     figures: dict[str, Any] = _timed(
         run,
         "export",
-        lambda: export_model(net, run.farm.classes, model_details(run), photos, run.folder.model),
+        lambda: export_model(net, run.farm.classes, details, photos, path, force=force),
     )
     return figures
 
