@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from weedseg.bench.comparison import compare, holm
 from weedseg.bench.lines import read_lines
+from weedseg.bench.peers_table import mean_and_range, peers_table, read_peers
+from weedseg.bench.serve_table import draw_serve
 
 ARM_NAMES = {
     "N": "scratch",
@@ -150,8 +152,11 @@ def draw_all(folder: Path) -> dict[str, str]:
     rows = [line for lines in found.values() for line in lines]
     return {
         "pretraining": f"{pretraining_table(rows)}\n{verdict(rows)}" if rows else "",
+        "comparison": comparison_table(rows),
         "runs": runs_table(read_lines(folder / "runs.jsonl")),
         "throughput": throughput_table(read_lines(folder / "throughput.jsonl")),
+        "peers": peers_table(*read_peers(folder / "peers")),
+        "serve": draw_serve(folder / "serve"),
     }
 
 
@@ -196,20 +201,12 @@ def _row(dataset: str, name: str, lines: Lines) -> str:
         dataset,
         name,
         str(len(lines)),
-        _mean_and_range(line["iou"]["weed"] for line in lines),
-        _mean_and_range(line["iou"]["crop"] for line in lines),
-        _mean_and_range(line["miou"] for line in lines),
+        mean_and_range(line["iou"]["weed"] for line in lines),
+        mean_and_range(line["iou"]["crop"] for line in lines),
+        mean_and_range(line["miou"] for line in lines),
         f"{statistics.mean(minutes):.0f}",
     ]
     return f"| {' | '.join(cells)} |"
-
-
-def _mean_and_range(values: Iterable[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    mean = f"{statistics.mean(known):.3f}"
-    return mean if len(known) == 1 else f"{mean} [{min(known):.3f}, {max(known):.3f}]"
 
 
 def verdict(lines: Lines, better: str = "S+", worse: str = "R") -> str:

@@ -7,12 +7,18 @@ from typing import Annotated
 
 import typer
 
-from weedseg.cli import options
+from weedseg.cli import bench_edge, bench_serve, options
 from weedseg.errors import ConfigError
 
 bench = typer.Typer(
     help="Benchmarks on real photos; each run adds one line of JSON.", rich_markup_mode=None
 )
+
+bench.command()(bench_edge.calibration)
+bench.command()(bench_edge.edge)
+bench.command()(bench_serve.serve)
+bench.command()(bench_serve.batching)
+bench.command()(bench_serve.upload)
 
 DataRoot = Annotated[Path, typer.Option(help="Folder that holds cwfid/ and peanut/.")]
 LINES = Path("models/benchmarks")
@@ -26,6 +32,7 @@ QUICK = (
     "finetune.evaluations=1",
 )
 STEPS = ("pretrain.steps=600", "finetune.steps=250")
+SYNTHETIC_STEPS = ("finetune.steps=120", "finetune.evaluations=3")
 
 
 @bench.command()
@@ -115,6 +122,73 @@ def throughput(
 
 
 @bench.command()
+def synthetic(
+    data: DataRoot,
+    *,
+    init: Annotated[str, typer.Option(help="First weights: imagenet or none.")] = "imagenet",
+    farms: Annotated[int, typer.Option(min=6, help="Synthetic farms to train on.")] = 18,
+    seed: Annotated[int, typer.Option(min=0, help="Of the training.")] = 0,
+    settings: options.Settings = None,
+    out: Annotated[Path, typer.Option(help="File of the lines.")] = LINES / "synthetic.jsonl",
+    work: Annotated[Path, typer.Option(help="Folder for farms and weights.")] = Path(
+        "runs/bench/synthetic"
+    ),
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of this process.")] = 1,
+) -> None:
+    """Train on synthetic farms only; score plants against soil on real photos beside ExG + Otsu.
+
+    Raises:
+        ConfigError: A setting is unknown.
+    """
+    import torch
+
+    from weedseg.bench.lines import append_line
+    from weedseg.bench.pretraining import load_dataset
+    from weedseg.bench.synthetic import SyntheticPlan, measure_synthetic
+    from weedseg.cli.progress import TrainingBar
+    from weedseg.config import load_recipe
+
+    torch.set_num_threads(threads)
+    recipe = load_recipe("default", [*SYNTHETIC_STEPS, *(settings or ())])
+    plan = SyntheticPlan(work=work, farms=farms, init=init, seed=seed)
+    with TrainingBar() as bar:
+        line = measure_synthetic(plan, load_dataset("peanut", data / "peanut"), recipe, bar)
+    append_line(out, line)
+    for part in ("all", "test"):
+        typer.echo(
+            f"{part} peanut photos: plant IoU {line['plant_iou'][part]:.3f}, "
+            f"ExG + Otsu {line['exg_otsu_plant_iou'][part]:.3f}"
+        )
+
+
+@bench.command()
+def intake(
+    *,
+    photos: Annotated[int, typer.Option(min=10, help="Small photos to write.")] = 10_000,
+    out: Annotated[Path, typer.Option(help="File of the lines.")] = LINES / "intake.jsonl",
+) -> None:
+    """Import and check many small photos; says rate, and memory beside that of a tenth of them.
+
+    Raises:
+        OutputError: A measurement failed.
+    """
+    import tempfile
+
+    from weedseg.bench.intake import measure_intake
+    from weedseg.bench.lines import append_line
+
+    with tempfile.TemporaryDirectory() as folder:
+        line = measure_intake(Path(folder), photos)
+    append_line(out, line)
+    typer.echo(
+        f"import {line['import_per_second']:.0f} photos/s, check {line['check_per_second']:.0f}/s; "
+        f"peak memory {line['peak_memory_bytes'] / 2**20:.0f} MiB, "
+        f"{line['few_peak_memory_bytes'] / 2**20:.0f} MiB at {line['few_photos']} photos; "
+        f"{line['check_12mp_per_second']:.1f} photos/s of 12 megapixels on {line['cores']} cores"
+    )
+
+
+@bench.command()
 def record(
     run: options.RunPath,
     *,
@@ -178,6 +252,69 @@ def latency(
 
 
 @bench.command()
+def peers(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that holds peanut/ and cwfid/; --quick needs none.")
+    ] = None,
+    *,
+    dataset: Annotated[str, typer.Option(help="peanut or cwfid.")] = "peanut",
+    arms: Annotated[str, typer.Option(help="Networks, e.g. ours,unet,unet+I; '' is all.")] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each arm.")] = 3,
+    timing: Annotated[
+        bool, typer.Option(help="Train nothing; time the trained networks of seed 0.")
+    ] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of --timing.")] = 20,
+    quick: Annotated[
+        bool, typer.Option(help="A few steps on drawn photos, then timing: shows that all works.")
+    ] = False,
+    settings: options.Settings = None,
+    out: Annotated[Path, typer.Option(help="Folder of the lines.")] = LINES / "peers",
+    work: Annotated[Path, typer.Option(help="Folder for weights; may be deleted.")] = Path(
+        "runs/bench-peers"
+    ),
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of this process.")] = 1,
+) -> None:
+    """Compare our network with usual ones at equal training; a stopped comparison goes on.
+
+    Raises:
+        ConfigError: Data set, arm or setting is unknown, or there is nothing to time.
+    """
+    import torch
+
+    from weedseg.bench.lines import append_line
+    from weedseg.bench.peers import ARMS, SETTINGS, PeersPlan, quick_comparison, run_peers
+    from weedseg.bench.peers_table import TIMING, peers_table, read_peers
+    from weedseg.bench.peers_timing import Timing, time_peers
+    from weedseg.bench.pretraining import load_dataset
+    from weedseg.cli.progress import TrainingBar
+
+    torch.set_num_threads(threads)
+    chosen = tuple(arms.split(",")) if arms else ARMS
+    if quick:
+        with quick_comparison(chosen) as plan:
+            run_peers(plan)
+            line = time_peers(plan, Timing(tile_px=64, rounds=2, threads=threads))
+            typer.echo(peers_table(read_peers(plan.lines.parent)[0], line))
+        return
+    if data is None:
+        raise ConfigError("no --data", "the folder that holds the photos", "give it, or --quick")
+    plan = PeersPlan(
+        dataset=load_dataset(dataset, data / dataset),
+        arms=chosen,
+        seeds=seeds,
+        settings=tuple(settings or SETTINGS),
+        lines=out / f"{dataset}.jsonl",
+        work=work,
+    )
+    if timing:
+        append_line(out / TIMING, time_peers(plan, Timing(rounds=rounds, threads=threads)))
+    else:
+        with TrainingBar() as bar:
+            typer.echo(f"{run_peers(plan, bar)} runs done by this process; lines: {plan.lines}")
+    typer.echo(peers_table(*read_peers(out)))
+
+
+@bench.command()
 def tables(
     readme: Annotated[Path, typer.Argument(help="Markdown file with marked tables.")] = Path(
         "README.md"
@@ -185,8 +322,14 @@ def tables(
     *,
     lines: Annotated[Path, typer.Option(help="Folder of all lines.")] = LINES,
 ) -> None:
-    """Draw the tables of a Markdown file anew from the committed lines."""
+    """Draw the tables of a Markdown file, and the plots, anew from the committed lines."""
+    from weedseg.bench.lines import read_lines
+    from weedseg.bench.peers_table import draw_peers_plot
+    from weedseg.bench.pretraining_plots import draw_plots
     from weedseg.bench.tables import draw_all, fill
 
+    for path in sorted((lines / "pretraining").glob("*.jsonl")):
+        draw_plots(read_lines(path), path.parent)
     text = readme.read_text(encoding="utf-8")
     readme.write_text(fill(text, draw_all(lines)), encoding="utf-8")
+    draw_peers_plot(lines / "peers")
