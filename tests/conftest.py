@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -12,6 +13,10 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from postgres import database_url, postgres_server, postgres_url  # noqa: F401 - fixtures
 
 ROOT = Path(__file__).resolve().parents[1]
 FIELD_DATA = Path(os.environ.get("WEEDSEG_FIELD_DATA", ROOT.parent / "shared" / "field_data"))

@@ -1,0 +1,1 @@
+"""The service: HTTP around the edge runtime, jobs, keys and tenants."""
