@@ -14,7 +14,8 @@
     |-- ExportError                a model cannot be exported
     |   `-- ParityError            the exported model differs from the trained one
     |-- ModelFileError             a model file is not one that weedseg may run
-    `-- RuntimeUnavailableError    a package or device that is needed is not there
+    |-- RuntimeUnavailableError    a package or device that is needed is not there
+    `-- ServiceError               the service refuses a request or cannot be reached
 
 A message has three facts in one sentence: what was found, what was expected, what to do.
 The command line prints it on one line and exits with ``exit_code``; the service answers
@@ -128,3 +129,23 @@ class RuntimeUnavailableError(WeedsegError):
 
     exit_code = 9
     http_status = 503
+
+
+class ServiceError(WeedsegError):
+    """The service refuses a request or cannot be reached."""
+
+    def __init__(self, found: str, expected: str, remedy: str, status: int = 0) -> None:
+        """Keep the facts and the HTTP status.
+
+        Args:
+            found: What was found, without a full stop.
+            expected: What was expected instead.
+            remedy: What the person should do.
+            status: HTTP status of the answer; 0 without one.
+        """
+        super().__init__(found, expected, remedy)
+        self.status = status
+
+    def __reduce__(self) -> tuple[type[ServiceError], tuple[str, str, str, int]]:
+        """Pickle by the facts and the status."""
+        return type(self), (self.found, self.expected, self.remedy, self.status)
