@@ -76,7 +76,7 @@ class NetConfig:
     encoder: str = "lite0"
     """lite0, mobilenetv3 or resnet34."""
     decoder_channels: int = 64
-    """Width of the decoder at stride 4, 8-512; deeper levels are as wide."""
+    """Width of the decoder at stride 4 and deeper, 8-512; at stride 2 it is three eighths of it."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -1,4 +1,4 @@
-"""The whole network: encoder, decoder and a head at stride 4.
+"""The whole network: encoder, decoder and a head at stride 2.
 
 Shapes: N batch, C outputs, H W tile px (multiples of 32).
 """
@@ -27,7 +27,7 @@ class SegmentationNet(nn.Module):
         """Compute the outputs at the size of the images; H and W are multiples of 32."""
         coarse = self.head(self.decoder(self.encoder(images)))
         return functional.interpolate(
-            coarse, scale_factor=4.0, mode="bilinear", align_corners=False
+            coarse, scale_factor=2.0, mode="bilinear", align_corners=False
         )
 
 
