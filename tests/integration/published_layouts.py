@@ -11,6 +11,10 @@ import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyogrio
+import rasterio
+import shapely
+from affine import Affine
 from PIL import Image as PillowImage
 
 from weedseg.data.importers.items import ImportOptions
@@ -129,6 +133,54 @@ def phenobench(root):
             partial[:, ::2] = mask[:, ::2]
             save(root / part / "semantics" / f"{name}.png", partial)
     return Fixture(root, expect("p0", "p1", unlabelled=["p2"]))
+
+
+def write_mosaic(path, pixels, **profile):
+    """Write pixels (H, W, bands) as a tiled GeoTIFF of 2.5 mm per px in UTM 32N."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width, count = pixels.shape
+    given = {
+        "crs": "EPSG:32632",
+        "transform": Affine(0.0025, 0, 365_000, 0, -0.0025, 5_610_000),
+        "dtype": pixels.dtype,
+        **profile,
+    }
+    size = {"height": height, "width": width, "count": count}
+    with rasterio.open(path, "w", driver="GTiff", **size, **given) as file:
+        file.write(np.moveaxis(pixels, 2, 0))
+
+
+def write_outlines(path, shapes, names, crs="EPSG:32632", column="class"):
+    """Write shapely shapes with one attribute, as GeoPackage or GeoJSON by the path's ending."""
+    kinds = {shape.geom_type for shape in shapes}
+    pyogrio.raw.write(
+        path,
+        np.array([shapely.to_wkb(s) for s in shapes], object),
+        [np.array(names, object)],
+        [column],
+        geometry_type=kinds.pop() if len(kinds) == 1 else "Unknown",
+        crs=crs,
+        driver={".gpkg": "GPKG", ".geojson": "GeoJSON"}[path.suffix],
+    )
+
+
+def on_map(points, left=0):
+    """Move pixel coordinates of the mosaic to its map."""
+    return [(365_000 + 0.0025 * (x + left), 5_610_000 - 0.0025 * y) for x, y in points]
+
+
+def geotiff(root):
+    """Write three photos side by side; the polygons of the last one only touch its edge."""
+    mosaic = np.concatenate([photo_of(i) for i in range(3)], axis=1)
+    write_mosaic(root / "field.tif", mosaic)
+    shapes = [
+        (v, shapely.Polygon(on_map(corners(b), WIDTH * i)))
+        for i, boxes in enumerate(BOXES)
+        for v, b in boxes
+    ]
+    write_outlines(root / "field.gpkg", [s for _, s in shapes], [NAMES[v] for v, _ in shapes])
+    masks = expect("000000_000000", "000000_000050", unlabelled=["000000_000100"])
+    return Fixture(root, masks, ImportOptions(window_px=WIDTH))
 
 
 def png(root):
@@ -287,7 +339,7 @@ def supervisely(root):
 LAYOUTS = {
     f.__name__: f
     for f in (
-        *(cwfid, peanut, sugarbeets2016, nassar2020, phenobench, png, rgb, coco, cvat),
+        *(cwfid, peanut, sugarbeets2016, nassar2020, phenobench, geotiff, png, rgb, coco, cvat),
         *(cvat_masks, labelstudio, labelme, yolo, supervisely),
     )
 }

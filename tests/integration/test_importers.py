@@ -19,9 +19,17 @@ from weedseg.data.importers.items import ImportOptions, Item
 from weedseg.data.importers.nassar2020 import PARTS
 from weedseg.data.index import index_farm
 from weedseg.data.masks import read_mask
+from weedseg.data.nir import nir_twin, read_with_nir
 from weedseg.data.splits import Split
 from weedseg.data.writing import safe_stem, write_collection
-from weedseg.errors import ConfigError, FieldDataError, MaskError, OutputError, WeedsegError
+from weedseg.errors import (
+    ConfigError,
+    FieldDataError,
+    ImageError,
+    MaskError,
+    OutputError,
+    WeedsegError,
+)
 from weedseg.imaging import image_size, read_image, read_mask_pixels, write_png
 
 _SPEC = importlib.util.spec_from_file_location(
@@ -155,6 +163,8 @@ def test_the_command_line(layout, tmp_path, capsys):
         arguments += [str(tmp_path / "out"), "--photos", str(fixture.options.photos)]
     else:
         arguments += [str(tmp_path / "out")]
+    if fixture.options.window_px:
+        arguments += ["--window", str(fixture.options.window_px)]
     for colour, name in fixture.options.palette.items():
         arguments += ["--palette", f"{colour}={name}"]
     assert main(arguments) == 0
@@ -225,6 +235,41 @@ def test_sugarbeets_with_an_unknown_id(tmp_path):
     collection = collect("sugarbeets2016", tmp_path / "in", ImportOptions())
     with pytest.raises(MaskError, match="has id 777"):
         write_collection(collection, tmp_path / "out", "sugarbeets2016")
+
+
+def test_near_infrared_is_a_fourth_channel(tmp_path):
+    imported("sugarbeets2016", tmp_path / "in", tmp_path / "out", nir=True)
+    farm = index_farm(tmp_path / "out")
+    assert len(farm.photos) == 3
+    for photo in farm.photos:
+        number = layouts.SUGARBEET_NAMES.index(photo.path.stem)
+        four = read_with_nir(farm, photo)
+        np.testing.assert_array_equal(four[..., :3], layouts.photo_of(number))
+        np.testing.assert_array_equal(four[..., 3], layouts.photo_of(number)[..., 0])
+    twin = nir_twin(farm, farm.photos[0])
+    write_png(twin, np.zeros((3, 3), np.uint8))
+    with pytest.raises(ImageError, match="3x3 px"):
+        read_with_nir(farm, farm.photos[0])
+    twin.unlink()
+    with pytest.raises(ImageError, match="import the set with --nir"):
+        read_with_nir(farm, farm.photos[0])
+
+
+def test_nassar_orthomosaic(tmp_path):
+    """Without the unlabelled tiles the orthomosaic is cut into them: 256 px, smaller at edges."""
+    root = tmp_path / "in"
+    layouts.nassar2020(root)
+    shutil.rmtree(root / "ortho_tiles")
+    pixels = np.random.default_rng(5).integers(0, 256, (300, 600, 3), dtype=np.uint8)
+    layouts.write_mosaic(root / "ortho.tif", pixels)
+    manifest = write_collection(collect("nassar2020", root, ImportOptions()), tmp_path / "o", "n")
+    assert (manifest["photos"], manifest["labelled"]) == (3 + 6, 3)
+    assert manifest["fields"]["nassar-ortho"] == 6
+    last = read_image(tmp_path / "o/images/ortho/nassar_00005.png")
+    np.testing.assert_array_equal(last, pixels[256:, 512:])
+    layouts.write_mosaic(root / "second.tif", pixels)
+    with pytest.raises(FieldDataError, match="2 GeoTIFFs"):
+        collect("nassar2020", root, ImportOptions())
 
 
 def test_nassar_splits(tmp_path):

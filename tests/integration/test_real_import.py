@@ -12,6 +12,7 @@ from weedseg.data.importers.items import ImportOptions
 from weedseg.data.index import index_farm
 from weedseg.data.look import full_check
 from weedseg.data.masks import read_mask
+from weedseg.data.nir import read_with_nir
 from weedseg.data.writing import write_collection
 from weedseg.imaging import image_size
 
@@ -68,6 +69,9 @@ def test_sugarbeets_sample(field_data, tmp_path):
     print(f"sugarbeets2016_sample: {manifest['photos']} photos, shares {manifest['shares']}")
     assert manifest["photos"] == manifest["labelled"] == 8
     assert len(list((tmp_path / "farm/nir").iterdir())) == 8
+    farm = index_farm(tmp_path / "farm")
+    for photo in farm.photos:
+        assert read_with_nir(farm, photo).shape == (966, 1296, 4)
     assert manifest["visits"] == 1
     assert manifest["shares"] == pytest.approx(
         {"background": 0.9992, "sugar beet": 0.0006, "weed": 0.0002}, abs=1e-4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,9 @@ from weedseg.errors import ConfigError
 if TYPE_CHECKING:
     from weedseg.data.importers.items import Item
 
-data = typer.Typer(help="Field data in, checked and split honestly.", rich_markup_mode=None)
+data = typer.Typer(
+    help="Field data in, checked and split honestly.", add_completion=False, rich_markup_mode=None
+)
 
 Pairs = Annotated[
     list[str] | None, typer.Option(help="'label=crop|weed|background|ignore'; may be given again.")
@@ -37,6 +39,11 @@ def import_(
     palette: Annotated[
         list[str] | None, typer.Option(help="'#rrggbb=class'; may be given again.")
     ] = None,
+    column: Annotated[str, typer.Option(help="geotiff: attribute that names the class.")] = "",
+    classes: Annotated[
+        list[str] | None, typer.Option(help="geotiff: 'value=class'; may be given again.")
+    ] = None,
+    window: Annotated[int, typer.Option(min=0, help="geotiff: side of the windows, px.")] = 0,
     field: Annotated[str, typer.Option(help="Field of photos that name none.")] = "",
     date: Annotated[str, typer.Option(help="Date of photos that name none.")] = "",
     mm_per_px: Annotated[float, typer.Option(min=0, help="Ground resolution, if known.")] = 0,
@@ -62,6 +69,9 @@ def import_(
         empty=empty,
         roles=_pairs("--role", role),
         palette=_pairs("--palette", palette),
+        column=column,
+        values=_pairs("--classes", classes),
+        window_px=window,
         field=field,
         date=date,
         mm_per_px=mm_per_px or None,
@@ -69,12 +79,39 @@ def import_(
     collection = collect(kind, src, options)
     if licence:
         collection = replace(collection, facts={**collection.facts, "licence": licence})
-    manifest = write_collection(collection, out, kind, _progress)
-    for note in manifest["notes"]:
-        typer.echo(note)
-    shares = ", ".join(f"{name} {100 * s:.2f} %" for name, s in manifest["shares"].items())
-    typer.echo(f"{manifest['photos']} photos, {manifest['labelled']} labelled: {shares}")
-    typer.echo(f"licence: {manifest['licence']}; next: weedseg data check {out}")
+    _say_imported(write_collection(collection, out, kind, _progress), out)
+
+
+@data.command()
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A data set, or a manifest .toml.")],
+    *,
+    out: Annotated[Path | None, typer.Option(help="Folder; NAME here by default.")] = None,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="You have read the licence and accept it.")
+    ] = False,
+) -> None:
+    """Download a published data set; a stopped download goes on where it was.
+
+    Raises:
+        ConfigError: The data set is unknown, has no address, or its licence is not accepted.
+        FieldDataError: A file cannot be had, is damaged or not what was published.
+        OutputError: There is no room, or the folder cannot be written.
+        RuntimeUnavailableError: A package, or a program that unpacks RAR, is missing.
+    """
+    from weedseg.data import fetch as fetching
+
+    published = fetching.read_published(name)
+    typer.echo(fetching.licence_text(published))
+    with _DownloadBar() as bar:
+        root = fetching.fetch(
+            published,
+            out or Path(published.name),
+            accepted=accept_licence,
+            report=bar.update,
+            say=typer.echo,
+        )
+    typer.echo(f"next: weedseg data import {published.name} {root} --out FARM")
 
 
 @data.command()
@@ -184,13 +221,23 @@ def split(
 
 @data.command()
 def formats() -> None:
-    """List what `import` reads and `export` writes."""
+    """List what `import` reads, `export` writes and `fetch` downloads."""
     from weedseg.data.exporters import EXPORTS
+    from weedseg.data.facts import manifests, published_facts
     from weedseg.data.importers import FORMATS
 
-    for verb, table in (("import", FORMATS), ("export", EXPORTS)):
+    sets = {name: str(published_facts(name).get("title", "")) for name in manifests()}
+    for verb, table in (("import", FORMATS), ("export", EXPORTS), ("fetch", sets)):
         for name, text in table.items():
-            typer.echo(f"{verb} {name:16}{text}")
+            typer.echo(f"{verb:6} {name:16}{text}")
+
+
+def _say_imported(manifest: dict[str, Any], out: Path) -> None:
+    for note in manifest["notes"]:
+        typer.echo(note)
+    shares = ", ".join(f"{name} {100 * s:.2f} %" for name, s in manifest["shares"].items())
+    typer.echo(f"{manifest['photos']} photos, {manifest['labelled']} labelled: {shares}")
+    typer.echo(f"licence: {manifest['licence']}; next: weedseg data check {out}")
 
 
 def _pairs(option: str, texts: list[str] | None) -> dict[str, str]:
@@ -214,3 +261,43 @@ def _progress(items: Iterable[Item]) -> Iterable[Item]:
     from rich.progress import track
 
     return track(items, "photos", console=Console(stderr=True), transient=True)
+
+
+class _DownloadBar:
+    """A bar a file, on standard error."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TaskID,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> _DownloadBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def update(self, name: str, done: int, total: int | None) -> None:
+        """Show how far a file is, bytes."""
+        if name not in self._tasks:
+            self._tasks[name] = self._bar.add_task(name, total=total)
+        self._bar.update(self._tasks[name], completed=done, total=total)

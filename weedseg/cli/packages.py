@@ -26,12 +26,41 @@ TRAIN: dict[str, str] = {
 }
 """Import -> distribution; what training and export need, as the extra `train`."""
 
+SERVE: dict[str, str] = {
+    "fastapi": "fastapi",
+    "granian": "granian",
+    "jinja2": "jinja2",
+    "multipart": "python-multipart",
+    "prometheus_client": "prometheus-client",
+    "pydantic_settings": "pydantic-settings",
+    "sqlalchemy": "sqlalchemy",
+    "uvicorn": "uvicorn",
+}
+"""Import -> distribution; what the service needs, as the extra `serve`."""
+
+MAPS: dict[str, str] = {"pyogrio": "pyogrio", "rasterio": "rasterio", "shapely": "shapely"}
+"""Import -> distribution; what mosaics need, as the extra `maps`."""
+
+SINGLE: dict[str, dict[str, str]] = {
+    "httpx": {"httpx": "httpx"},
+    "psycopg": {"psycopg": "psycopg[binary]"},
+    "segmentation_models_pytorch": {"segmentation_models_pytorch": "segmentation-models-pytorch"},
+}
+"""Packages that stand for themselves."""
+
 _JETSON_MARK = Path("/etc/nv_tegra_release")
 
 
 def is_known(name: str | None) -> bool:
     """Tell whether an import that failed is one of weedseg's requirements."""
-    return (name or "").partition(".")[0] in {*EDGE, *TRAIN, "onnxruntime"}
+    top = (name or "").partition(".")[0]
+    return top == "onnxruntime" or _group_of(top) is not None
+
+
+def _group_of(top: str) -> dict[str, str] | None:
+    """Find the packages that are installed together with an import."""
+    groups = (EDGE, TRAIN, SERVE, MAPS, *SINGLE.values())
+    return next((group for group in groups if top in group), None)
 
 
 def install_command(distributions: list[str]) -> str:
@@ -61,7 +90,7 @@ def missing_package(name: str) -> RuntimeUnavailableError:
         return RuntimeUnavailableError(
             "no ONNX Runtime", "the package onnxruntime", f"run: {runtime_command(gpu=False)}"
         )
-    known = TRAIN if top in TRAIN else EDGE
+    known = _group_of(top) or {top: top}
     command = install_command([known[key] for key in absent(known)] or [known[top]])
     return RuntimeUnavailableError(
         f"no package {top}", "all that this verb needs", f"run: {command}"

@@ -7,7 +7,6 @@ import io
 import json
 import re
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -19,12 +18,13 @@ import numpy as np
 import weedseg
 from weedseg.classes import IGNORE_ID, ClassTable
 from weedseg.data.fields_csv import COLUMNS
+from weedseg.data.folders import new_folder
 from weedseg.data.importers.items import Collection, Item, understood
 from weedseg.data.importers.naming import IGNORE_NAME
 from weedseg.data.index import Farm, index_farm
 from weedseg.data.pairing import IMAGE_FOLDER, MASK_FOLDER
 from weedseg.data.splits import WITHIN_FIELD, Split, make_split
-from weedseg.errors import FieldDataError, ImageError, MaskError, OutputError
+from weedseg.errors import FieldDataError, ImageError, MaskError
 from weedseg.imaging import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
@@ -54,6 +54,8 @@ class _Written:
     stems: dict[str, str] = field(default_factory=dict)
     parts: dict[str, str] = field(default_factory=dict)
     labelled: int = 0
+    empty: int = 0
+    """Cut-outs without a valid pixel, left out."""
 
 
 def write_collection(
@@ -80,31 +82,11 @@ def write_collection(
         OutputError: The folder is not empty or cannot be written.
         FieldDataError: A photo, mask or name is faulty.
     """
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise OutputError(f"{out} is not empty", "a new or empty folder", "choose another --out")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{out.name}.importing-", dir=out.parent))
-    except OSError as error:
-        raise OutputError(
-            f"{out.parent} cannot be written: {error.strerror}", "a folder", "choose another --out"
-        ) from error
-    try:
+    with new_folder(out) as made:
         done = _Written(made, collection.classes, np.zeros(256, np.int64))
         for item in watch(collection.items):
             _write_item(item, done)
-        manifest = _finish(collection, done, kind)
-        made.chmod(0o755)
-        if out.is_dir():
-            out.rmdir()
-        made.rename(out)
-    except OSError as error:
-        raise OutputError(
-            f"{error.filename or out}: {error.strerror or error}", "room", "choose another --out"
-        ) from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-    return manifest
+        return _finish(collection, done, kind)
 
 
 def classes_toml(classes: ClassTable) -> str:
@@ -148,10 +130,14 @@ def _write_item(item: Item, done: _Written) -> None:
     if isinstance(item.photo, Path):
         size, turn = _copy(item.photo, done.root / name)
     else:
-        size, turn = (item.photo.shape[0], item.photo.shape[1]), 1
-        write_png(done.root / name, item.photo)
+        image = item.photo() if callable(item.photo) else item.photo
+        if image is None:
+            done.empty += 1
+            return
+        size, turn = (image.shape[0], image.shape[1]), 1
+        write_png(done.root / name, image)
     if item.nir is not None:
-        _copy(item.nir, done.root / NIR_FOLDER / f"{stem}.png")
+        _copy(item.nir, done.root / NIR_FOLDER / f"{stem}{item.nir.suffix.lower()}")
     if item.mask is not None:
         mask = _mask(item, size, turn, len(done.classes))
         write_png(done.root / MASK_FOLDER / f"{stem}.png", mask)
@@ -226,7 +212,13 @@ def _mask(item: Item, size: tuple[int, int], turn: int, num_classes: int) -> Mas
 
 
 def _finish(collection: Collection, done: _Written, kind: str) -> dict[str, Any]:
-    """Write everything but photos and masks; return the manifest."""
+    """Write everything but photos and masks; return the manifest.
+
+    Raises:
+        FieldDataError: Nothing was written.
+    """
+    if not done.rows:
+        raise FieldDataError("no window with a valid pixel", "a picture", "check the mosaic")
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -271,9 +263,13 @@ def _manifest(
         "pixels": {**counts, IGNORE_NAME: int(done.pixels[IGNORE_ID])},
         "shares": {name: round(n / total, 6) for name, n in counts.items()},
         "split": _split_facts(split),
-        "notes": list(collection.notes),
+        "notes": [*collection.notes, *_left_out(done)],
         "weedseg_version": weedseg.__version__,
     }
+
+
+def _left_out(done: _Written) -> list[str]:
+    return [f"{done.empty} windows without a valid pixel left out"] if done.empty else []
 
 
 def _split_facts(split: Split | None) -> dict[str, Any]:

@@ -27,15 +27,15 @@ def mask_of(farm: Farm, photo: Photo) -> tuple[tuple[int, int], Mask | None]:
     return (mask.shape[0], mask.shape[1]), mask
 
 
-def bitmaps(farm: Farm, mask: Mask) -> Iterator[tuple[int, Bitmap]]:
+def bitmaps(mask: Mask, num_classes: int) -> Iterator[tuple[int, Bitmap]]:
     """Yield where each class is.
 
     Background is yielded only when there is nothing else: that tells a photo of bare soil from
     an unlabelled one, and a label tool shows the soil as it is.
 
     Args:
-        farm: Classes.
         mask: uint8 (H, W).
+        num_classes: How many classes there are.
 
     Yields:
         Position in `label_names` and bool (H, W).
@@ -43,7 +43,7 @@ def bitmaps(farm: Farm, mask: Mask) -> Iterator[tuple[int, Bitmap]]:
     present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
     for value in present:
         if value or len(present) == 1:
-            yield len(farm.classes) if value == IGNORE_ID else value, mask == value
+            yield num_classes if value == IGNORE_ID else value, mask == value
 
 
 def frame_of(bitmap: Bitmap) -> tuple[int, int, int, int]:

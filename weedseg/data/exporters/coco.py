@@ -29,7 +29,7 @@ def export(farm: Farm, out: Path) -> None:
     for number, photo in enumerate(farm.photos, start=1):
         size, mask = mask_of(farm, photo)
         images.append({"id": number, "file_name": photo.name, "height": size[0], "width": size[1]})
-        for label, bitmap in bitmaps(farm, mask) if mask is not None else ():
+        for label, bitmap in bitmaps(mask, len(farm.classes)) if mask is not None else ():
             shape = _annotation(bitmap)
             shape |= {"id": len(annotations) + 1, "image_id": number, "category_id": label}
             annotations.append(shape)

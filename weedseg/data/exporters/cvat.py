@@ -35,7 +35,7 @@ def export(farm: Farm, out: Path) -> None:
         (height, width), mask = mask_of(farm, photo)
         said = {"id": str(number), "name": photo.name, "width": str(width), "height": str(height)}
         image = ET.SubElement(root, "image", said)
-        for value, bitmap in bitmaps(farm, mask) if mask is not None else ():
+        for value, bitmap in bitmaps(mask, len(farm.classes)) if mask is not None else ():
             frame = {"label": names[value], "source": "file", "occluded": "0", "z_order": "0"}
             ET.SubElement(image, "mask", frame | _frame(bitmap))
     ET.indent(root)

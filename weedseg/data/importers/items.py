@@ -37,6 +37,12 @@ class ImportOptions:
     """Label name -> background, crop, weed or ignore."""
     palette: Mapping[str, str] = field(default_factory=dict)
     """Mask colour '#rrggbb' -> class name or 'ignore'."""
+    column: str = ""
+    """Attribute of polygons that names their class."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """Attribute value -> label name."""
+    window_px: int = 0
+    """Side of the windows that a mosaic is cut into, px; 0 is the format's own."""
     field: str = ""
     date: str = ""
     mm_per_px: float | None = None
@@ -48,7 +54,8 @@ class Item:
 
     name: str
     """Path without ending, forward slashes; made safe by the writer."""
-    photo: Path | Image
+    photo: Path | Image | Callable[[], Image | None]
+    """A file, an image, or what cuts one out; None is a cut-out without a valid pixel."""
     mask: Callable[[], Mask] | None = None
     """Draws the mask, uint8 (H, W); None is unlabelled."""
     field: str = ""

@@ -19,19 +19,21 @@ from weedseg.errors import FieldDataError, MaskError
 from weedseg.imaging import Mask
 
 _KINDS = {"brushlabels": "brushlabels", "polygonlabels": "polygonlabels"}
-_PLACES = re.compile(r"^(https?://[^/]+)?/?(data/upload/(\d+/)?|data/local-files/\?d=|data/)?")
+_PLACES = re.compile(r"^(?:https?://[^/]+)?/?(?:(data/upload/)|(data/local-files/\?d=)|data/)?")
+_PROJECT = re.compile(r"^\d+/")
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")
 
 
 def collect(src: Path, options: ImportOptions) -> Collection:
     """Read tasks as Label Studio's JSON export writes them; later strokes cover earlier ones.
 
+    What a model said counts only under the mapping ``predictions``, where no person has said more.
     A task without annotation is unlabelled; one whose annotation is empty shows bare soil. Of
     several annotations the last one that was not cancelled counts.
 
     Args:
         src: The JSON file, or the folder that holds it.
-        options: Where the photos are; roles of label names.
+        options: Where the photos are; roles of label names; `mapping`.
 
     Returns:
         One item a task.
@@ -43,16 +45,18 @@ def collect(src: Path, options: ImportOptions) -> Collection:
     tasks = read_json(path)
     finder = PhotoFinder(path.parent, options)
     with understood(path, "tasks of Label Studio's JSON export"):
-        regions = [_regions(task) for task in tasks]
+        regions = [_regions(task, options.mapping == "predictions") for task in tasks]
         names = [_label(r) for found in regions for r in found or () if r["type"] in _KINDS]
         classes, ids = resolve(names, path, options)
         items = [_item(finder, task, found, ids) for task, found in zip(tasks, regions)]
     return Collection(items=items, classes=classes)
 
 
-def _regions(task: dict[str, Any]) -> list[dict[str, Any]] | None:
+def _regions(task: dict[str, Any], predicted: bool) -> list[dict[str, Any]] | None:
     """Return what was drawn; None if nobody has annotated the task."""
     done = [a for a in task.get("annotations") or [] if not a.get("was_cancelled")]
+    if predicted and not done:
+        done = list(task.get("predictions") or [])
     return list(done[-1]["result"]) if done else None
 
 
@@ -92,17 +96,37 @@ def _address(data: dict[str, Any]) -> str:
     raise FieldDataError("a task without photo", "data.image", "export it again")
 
 
+def split_address(address: str) -> tuple[str, str]:
+    """Tell where Label Studio keeps a photo.
+
+    Args:
+        address: ``data.image`` of a task.
+
+    Returns:
+        ``upload`` (path with the project's number), ``local`` (file storage) or ``plain``, and the
+        path there, unquoted.
+    """
+    found = _PLACES.match(address)
+    kind = "plain" if found is None else "upload" if found[1] else "local" if found[2] else "plain"
+    return kind, unquote(address[found.end() :] if found else address)
+
+
+def without_prefix(name: str) -> str:
+    """Return the name that an upload had before Label Studio put eight letters before it."""
+    folder, slash, base = name.rpartition("/")
+    return folder + slash + _UPLOAD.sub("", base)
+
+
 def _find(finder: PhotoFinder, address: str) -> str:
     """Find a photo by its path or, for uploads, without the eight letters put before it."""
-    plain = unquote(_PLACES.sub("", address, count=1))
-    folder, slash, base = plain.rpartition("/")
-    bare = _UPLOAD.sub("", base)
-    if bare == base:
+    kind, plain = split_address(address)
+    plain = _PROJECT.sub("", plain) if kind == "upload" else plain
+    if without_prefix(plain) == plain:
         return finder.find(plain)
     try:
         return finder.find(plain)
     except FieldDataError:
-        return finder.find(folder + slash + bare)
+        return finder.find(without_prefix(plain))
 
 
 def _drawer(photo: Path, regions: list[dict[str, Any]], ids: dict[str, int]) -> Callable[[], Mask]:

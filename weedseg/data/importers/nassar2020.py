@@ -1,13 +1,15 @@
 """Nassar 2020 (University of Saskatchewan): wheat and weeds from a UAV, tiles of 256 px.
 
 The labelled tiles are split by sub-area. Unlabelled tiles are called ``nassar_7`` or
-``nassar_00007``; both forms are found whichever one the list uses.
+``nassar_00007``; both forms are found whichever one the list uses. Where only the orthomosaic is
+there (90599 x 29395 px), it is cut into the same tiles, row by row, without loading it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from weedseg.classes import ClassTable
@@ -18,6 +20,7 @@ from weedseg.errors import FieldDataError, MaskError
 from weedseg.imaging import Mask, read_mask_pixels
 
 PARTS = ("train", "val", "test")
+MOSAIC_TILE_PX = 256
 _PAPER_SHARE = 5
 _CLASSES = ClassTable.from_list(
     [
@@ -32,7 +35,7 @@ def collect(src: Path, options: ImportOptions) -> Collection:
     """Read labelled and unlabelled tiles.
 
     Args:
-        src: Folder with ``tiled_dataset`` and perhaps ``ortho_tiles``.
+        src: Folder with ``tiled_dataset``, perhaps ``ortho_tiles`` or the orthomosaic (a GeoTIFF).
         options: ``mapping="paper"`` keeps the first fifth of train and val, as the paper's code.
 
     Returns:
@@ -50,10 +53,14 @@ def collect(src: Path, options: ImportOptions) -> Collection:
         items.extend(_labelled(labelled, stem, part, options) for stem in stems)
     notes: list[str] = []
     folder = src / "ortho_tiles"
+    mosaics = sorted(f for ending in ("*.tif", "*.tiff") for f in src.glob(ending))
     if folder.is_dir():
         items.extend(_unlabelled(folder, options))
+    elif mosaics:
+        items.extend(_cut(mosaics, options))
+        notes.append(f"{mosaics[0].name} cut into tiles of {MOSAIC_TILE_PX} px, row by row, from 0")
     else:
-        notes.append("no ortho_tiles: labelled tiles only")
+        notes.append("no ortho_tiles and no orthomosaic: labelled tiles only")
     if options.mapping == "paper":
         notes.append("first fifth of train and val, as in the paper")
     return Collection(items=items, classes=_CLASSES, notes=tuple(notes))
@@ -120,6 +127,25 @@ def _unlabelled(folder: Path, options: ImportOptions) -> list[Item]:
             mm_per_px=options.mm_per_px,
         )
         for key in keys
+    ]
+
+
+def _cut(mosaics: list[Path], options: ImportOptions) -> list[Item]:
+    """Cut the orthomosaic as the published tiles were: 256 px, those at the edges smaller.
+
+    Raises:
+        FieldDataError: There are several mosaics, or it cannot be read.
+    """
+    from weedseg.data.importers.geotiff import window_items
+    from weedseg.data.mosaics import Mosaic
+
+    if len(mosaics) > 1:
+        raise FieldDataError(f"{len(mosaics)} GeoTIFFs in {mosaics[0].parent}", "one", "remove one")
+    mosaic = Mosaic(mosaics[0], MOSAIC_TILE_PX)
+    chosen = replace(options, field=options.field or "nassar-ortho", empty=False)
+    return [
+        replace(item, name=f"ortho/nassar_{number:05d}")
+        for number, item in enumerate(window_items(mosaic, None, {}, chosen))
     ]
 
 

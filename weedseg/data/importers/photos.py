@@ -196,13 +196,22 @@ def read_xml(path: Path) -> ET.Element:
     """
     with understood(path, "an XML file"):
         text = _text(path)
+    return parse_xml(text, str(path))
+
+
+def parse_xml(text: str, name: str) -> ET.Element:
+    """Parse XML text; entities, which can grow without end, are refused.
+
+    Raises:
+        FieldDataError: It is no XML, or declares a document type.
+    """
     if "<!DOCTYPE" in text.upper() or "<!ENTITY" in text.upper():
-        raise FieldDataError(f"{path} declares a document type", "plain XML", "export it again")
+        raise FieldDataError(f"{name} declares a document type", "plain XML", "export it again")
     try:
         return ET.fromstring(text)
-    except ET.ParseError as error:
+    except (ET.ParseError, ValueError) as error:
         raise FieldDataError(
-            f"{path} is no XML: {error}", "CVAT annotations", "export it again"
+            f"{name} is no XML: {error}", "plain XML", "export it again"
         ) from error
 
 
