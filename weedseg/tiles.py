@@ -40,7 +40,11 @@ class TilePlan:
 
 
 def plan_tiles(
-    size: tuple[int, int], tile_px: int, overlap_px: int = 0, origin: tuple[int, int] = (0, 0)
+    size: tuple[int, int],
+    tile_px: int,
+    overlap_px: int = 0,
+    origin: tuple[int, int] = (0, 0),
+    grid_px: int = 1,
 ) -> TilePlan:
     """Cover a photo with square tiles.
 
@@ -53,6 +57,9 @@ def plan_tiles(
         overlap_px: Smallest overlap of neighbours, px, below half a tile.
         origin: Shift of the first tile, (down, right), px, <= 0; tests use it to see how much a
             prediction depends on where tiles lie.
+        grid_px: Tiles begin at multiples of it, px; the last one may reach beyond the photo by
+            less than this. A network of stride 32 looks at a pixel in the same phase whatever
+            tile it is in when this is 32. Ignored where it would cost the overlap.
 
     Returns:
         The plan, row by row.
@@ -66,8 +73,10 @@ def plan_tiles(
         raise TileError(
             f"overlap of {overlap_px} px", f"0 to {tile_px - 1} px", "lower the overlap"
         )
-    rows = _spans(size[0], tile_px, overlap_px, origin[0])
-    columns = _spans(size[1], tile_px, overlap_px, origin[1])
+    grid = grid_px if grid_px <= tile_px - overlap_px else 1
+    step = (tile_px - overlap_px) // grid * grid
+    rows = _spans(size[0], tile_px, step, origin[0], grid)
+    columns = _spans(size[1], tile_px, step, origin[1], grid)
     return TilePlan(
         size,
         tile_px,
@@ -79,13 +88,14 @@ def plan_tiles(
     )
 
 
-def _spans(length: int, tile_px: int, overlap_px: int, origin: int) -> list[tuple[int, int, int]]:
-    """Return (start, keep from, keep to) of the tiles along one axis."""
-    first = min(origin, 0)
-    reach = length - first
-    num = 1 if reach <= tile_px else -(-(reach - overlap_px) // (tile_px - overlap_px))
-    last = max(length - tile_px, first)
-    starts = [first + round(i * (last - first) / max(num - 1, 1)) for i in range(num)]
+def _spans(
+    length: int, tile_px: int, step: int, origin: int, grid: int
+) -> list[tuple[int, int, int]]:
+    """Return (start, keep from, keep to) of the tiles along one axis, at most `step` apart."""
+    first = max(min(origin, 0) // grid, -((tile_px - 1) // grid)) * grid  # no tile lies outside
+    units = max(-(-(length - tile_px - first) // grid), 0)
+    gaps = -(-units * grid // step)
+    starts = [first + grid * (i * units // max(gaps, 1)) for i in range(gaps + 1)]
     borders = [0]
     for left, right in itertools.pairwise(starts):
         borders.append(min(max((left + right + tile_px) // 2, 0), length))

@@ -9,10 +9,15 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
+from colour_model import make_colour_model
 
-from weedseg.edge import Frame, Limits, Result, SelfTest, Stream
-from weedseg.errors import RuntimeUnavailableError
+from weedseg.edge import Frame, Limits, Result, Segmenter, SelfTest, Stream
+from weedseg.edge.ood import OodReference, photo_statistics
+from weedseg.edge.session import PROVIDERS
+from weedseg.errors import ModelFileError, RuntimeUnavailableError
+from weedseg.evaluation.ood import fit_ood
 
 pytestmark = pytest.mark.soak
 
@@ -36,19 +41,21 @@ class Clock:
 
 
 class Model:
-    """Takes time, and may fail."""
+    """Takes time, may fail, and knows what the photos of training looked like."""
 
     sha256 = "0" * 64
 
-    def __init__(self, clock):
+    def __init__(self, clock, reference):
         self.clock, self.seconds, self.fails, self.sound = clock, (0.015, 0.03), False, True
+        self.reference = reference
 
     def segment(self, image):
         self.clock.now_s += self.clock.rng.uniform(*self.seconds)
         if self.fails:
             raise RuntimeUnavailableError("ONNX Runtime failed", "a frame to run", "look after it")
         plane = np.zeros((1, 1), np.uint8)
-        return Result(class_map=plane, confidence=plane, coverage={})
+        score = self.reference.score(image)
+        return Result(class_map=plane, confidence=plane, coverage={}, ood_score=score)
 
     def self_test(self):
         self.clock.now_s += 0.02
@@ -71,6 +78,21 @@ class Scenery:
         if not standing:
             self.scene = np.roll(self.scene, int(self.rng.integers(3, 20)), axis=0)
         return self.noisy(self.scene)
+
+    def reference(self):
+        """Learn from photos of this field in changing light, as a training does."""
+        rows = []
+        for _ in range(40):
+            scene = np.roll(self.scene, int(self.rng.integers(0, HEIGHT)), axis=0)
+            light = self.rng.uniform(0.85, 1.15)
+            rows.append(photo_statistics(self.noisy((light * scene).astype(np.int16))))
+        mean, weights = fit_ood(np.array(rows))
+        return OodReference(mean=mean, weights=weights)
+
+    def foreign(self):
+        """Another field: other soil, other plants, as sharp as the own one."""
+        tint = np.array([0.5, 0.9, 1.1]) * self.rng.uniform(0.8, 1.1)
+        return self.noisy((tint * self.scene[:, ::-1]).astype(np.int16))
 
     def covered(self):
         kind = self.rng.choice(["cap", "mud", "glare", "fog", "blur", "half"])
@@ -106,8 +128,8 @@ class World:
     def __post_init__(self):
         self.rng = np.random.default_rng(self.seed)
         self.clock = Clock(self.rng)
-        self.model = Model(self.clock)
         self.scenery = Scenery(self.rng)
+        self.model = Model(self.clock, self.scenery.reference())
         self.stream = Stream(self.model, LIMITS, self.clock)
         self.truth = {}
         self.number = 0
@@ -164,6 +186,12 @@ class World:
 def covered(world):
     for _ in range(world.rng.integers(1, 20)):
         world.frame(world.scenery.covered(), fault="covered")
+        world.run()
+
+
+def foreign(world):
+    for _ in range(world.rng.integers(1, 20)):
+        world.frame(world.scenery.foreign(), fault="foreign field")
         world.run()
 
 
@@ -227,7 +255,7 @@ def silent(world):
         world.actuate()
 
 
-FAULTS = [covered, frozen, late, clock_jump, no_time, stopped, failing, silent]
+FAULTS = [covered, frozen, late, clock_jump, no_time, stopped, failing, silent, foreign]
 LATCHING = [clock_jump, no_time, stopped]
 """Frames of a wrong time count as lost; a person looks after the machine."""
 
@@ -291,3 +319,25 @@ def test_a_failed_self_test_stays(soak_share):
     world.clean(int(5_000 * soak_share) + 10)
     assert world.statuses["OK"] == before
     assert "another class map" in world.stream.latest().reason
+
+
+def test_a_model_with_another_byte_never_runs(soak_share):
+    """The stream is never made, so nothing can be OK."""
+    data = make_colour_model()
+    rng = np.random.default_rng(0)
+    for _ in range(int(5_000 * soak_share)):
+        place, bit = int(rng.integers(len(data))), 1 << int(rng.integers(8))
+        spoilt = data[:place] + bytes([data[place] ^ bit]) + data[place + 1 :]
+        with pytest.raises(ModelFileError):
+            Segmenter(spoilt)
+
+
+@pytest.mark.parametrize("provider", ["cpuu", "", *PROVIDERS])
+def test_a_wrong_provider_never_runs(provider):
+    if PROVIDERS.get(provider) in onnxruntime.get_available_providers():
+        assert (
+            Segmenter(make_colour_model(), require_provider=provider).runtime.provider == provider
+        )
+        return
+    with pytest.raises(RuntimeUnavailableError, match="provider"):
+        Segmenter(make_colour_model(), require_provider=provider)

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from weedseg.classes import ClassTable
 from weedseg.edge import session as session_module
-from weedseg.edge.segmenter import Result, Segmenter, check_image, segment_photo
+from weedseg.edge.segmenter import GRID_PX, Result, Segmenter, check_image, segment_photo
 from weedseg.edge.session import PROVIDERS, physical_cores
 from weedseg.errors import ImageError, ModelFileError, RuntimeUnavailableError, TileError
 from weedseg.tiles import plan_tiles
@@ -107,7 +107,7 @@ def test_the_nearest_tile_centre_wins(segmenter, height, width, batch):
     metadata = segmenter.metadata
     image = np.zeros((height, width, 3), np.uint8)
     result = segment_photo(image, metadata, net, batch)
-    plan = plan_tiles((height, width), metadata.tile_px, metadata.overlap_px)
+    plan = plan_tiles((height, width), metadata.tile_px, metadata.overlap_px, grid_px=GRID_PX)
     assert net.num == len(plan.placements)
     assert max(net.batches) <= batch
     for number, place in enumerate(plan.placements):
@@ -231,7 +231,7 @@ def test_models_of_another_form_are_refused(colour_model, edit):
 
 def test_a_failing_run_is_a_sentence(segmenter):
     with pytest.raises(RuntimeUnavailableError, match="ONNX Runtime failed"):
-        segmenter._session.run(np.zeros((1, 3, 8, 8), np.float32))
+        segmenter._session(np.zeros((1, 3, 8, 8), np.float32))
 
 
 def test_importing_the_edge_loads_nothing_heavy():

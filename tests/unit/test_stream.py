@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -298,3 +299,36 @@ def test_a_stopped_process_does_not_act_on_what_it_had():
     # Between the last question and the act itself nothing can be asked; that is one line here.
     assert sum(age > 200 for age in ages) <= 1
     assert len(ages) == 350
+
+
+@pytest.mark.parametrize(
+    ("score", "status"),
+    [
+        (None, Status.OK),
+        (0.0, Status.OK),
+        (1.0, Status.OK),
+        (1.01, Status.DEGRADED),
+        (float("nan"), Status.DEGRADED),
+        (float("inf"), Status.DEGRADED),
+    ],
+)
+def test_frames_unlike_those_of_training_are_degraded(score, status):
+    class Scoring(Model):
+        def segment(self, image):
+            return replace(super().segment(image), ood_score=score)
+
+    machine = Machine(model=Scoring())
+    result = machine.frames(4)
+    assert result.status is status
+    assert ("unlike the photos of training" in result.reason) == (status is Status.DEGRADED)
+    assert not machine.stream.latest().may_actuate(machine.clock.now_s + 10)
+
+
+def test_the_limit_of_unlikeness_can_be_moved():
+    class Scoring(Model):
+        def segment(self, image):
+            return replace(super().segment(image), ood_score=1.5)
+
+    wide = Limits(settle_frames=2, max_ood_score=2.0)
+    assert Machine(wide, Scoring()).frames(4).status is Status.OK
+    assert Machine(LIMITS, Scoring()).frames(4).status is Status.DEGRADED

@@ -17,7 +17,7 @@ def plans(draw):
     tile_px = draw(st.integers(1, 40))
     overlap_px = draw(st.integers(0, tile_px - 1))
     origin = (draw(st.integers(-tile_px + 1, 0)), draw(st.integers(-tile_px + 1, 0)))
-    return plan_tiles(size, tile_px, overlap_px, origin)
+    return plan_tiles(size, tile_px, overlap_px, origin, draw(st.sampled_from([1, 4, 32])))
 
 
 @given(plan=plans(), channels=st.sampled_from([(), (3,)]))
@@ -58,14 +58,26 @@ def test_kept_parts_cover_every_pixel_once(plan):
     length=st.integers(1, 3000),
     tile_px=st.sampled_from([32, 256, 512]),
     overlap_share=st.floats(0, 0.5),
+    grid_px=st.sampled_from([1, 32]),
 )
-def test_neighbours_overlap_as_much_as_asked(length, tile_px, overlap_share):
+def test_neighbours_overlap_as_much_as_asked(length, tile_px, overlap_share, grid_px):
     overlap_px = int(tile_px * overlap_share)
-    plan = plan_tiles((length, tile_px), tile_px, overlap_px)
+    plan = plan_tiles((length, tile_px), tile_px, overlap_px, grid_px=grid_px)
     tops = [p.top for p in plan.placements]
     assert tops[0] == 0
     assert tops[-1] + tile_px >= length
     assert all(a + tile_px - b >= overlap_px for a, b in itertools.pairwise(tops))
+
+
+@given(length=st.integers(1, 3000), shift=st.integers(-511, 0))
+def test_tiles_lie_on_the_grid_at_no_cost(length, shift):
+    plain = plan_tiles((length, 512), 512, 64)
+    plan = plan_tiles((length, 512), 512, 64, grid_px=32)
+    assert len(plan.placements) == len(plain.placements)
+    shifted = plan_tiles((length, 512), 512, 64, (shift, shift), 32)
+    assert all(
+        p.top % 32 == 0 and p.left % 32 == 0 for p in (*plan.placements, *shifted.placements)
+    )
 
 
 def test_a_small_photo_gets_one_tile_that_repeats_its_edge():

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from weedseg.classes import ClassTable
+from weedseg.edge.ood import OodReference
 from weedseg.errors import ConfigError, ModelFileError
 
 SCHEMA = 1
@@ -33,6 +34,8 @@ class ModelMetadata:
     """Logits are divided by it inside the graph."""
     mm_per_px: tuple[float, float] | None = None
     """Range of ground resolution in training, mm per px of the photo; None is unknown."""
+    ood: OodReference | None = None
+    """What the photos of training looked like; None is unknown."""
     properties: Mapping[str, Any] = field(default_factory=dict)
     """The whole ``weedseg`` object, decoded."""
 
@@ -67,6 +70,7 @@ def parse_metadata(entries: Mapping[str, str], name: str) -> ModelMetadata:
         scale=reader.scale(),
         temperature=reader.number("temperature", 1e-3, 1e3),
         mm_per_px=reader.ground_range(),
+        ood=reader.ood(),
         properties=reader.values,
     )
 
@@ -182,3 +186,17 @@ class _Reader:
         if not numbers or not all(type(v) in (int, float) and 0 < v < math.inf for v in value):
             self.refuse("mm_per_px", value, "[low, high]")
         return float(value[0]), float(value[1])
+
+    def ood(self) -> OodReference | None:
+        """Return what the photos of training looked like, or None.
+
+        Raises:
+            ModelFileError: It is no such thing.
+        """
+        value = self.values.get("ood")
+        if value is None:
+            return None
+        try:
+            return OodReference.from_dict(value)
+        except ConfigError as error:
+            self.refuse("ood", value, error.expected)

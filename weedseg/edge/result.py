@@ -51,6 +51,9 @@ class Result:
     """Name of the frame, as the camera gave it."""
     model_sha256: str = ""
     """Checksum of the model file."""
+    ood_score: float | None = None
+    """How unlike the photos of training this one looks, >= 0; 99 % of those are below 1. None: the
+    model knows nothing of them."""
 
     def may_actuate(self, now_s: float) -> bool:
         """Tell whether a machine may act on this result right now.

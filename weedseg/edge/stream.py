@@ -29,6 +29,7 @@ from weedseg.edge.watch import (
     Limits,
     PictureWatch,
     TimeWatch,
+    judge_likeness,
     worst,
 )
 from weedseg.errors import WeedsegError
@@ -178,6 +179,7 @@ class Stream:
                 result = empty_result(*judgement, size)
             else:
                 result = self._model.segment(frame.image)
+                judgement = worst(judgement, judge_likeness(result.ood_score, self._limits))
         except WeedsegError as error:
             judgement = Judgement(Status.INVALID, str(error))
             result = empty_result(*judgement, size)

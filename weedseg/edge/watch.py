@@ -45,6 +45,9 @@ class Limits:
     """A cell that is darker or brighter on the mean sees nothing, of 255."""
     blind_shares: tuple[float, float] = (0.1, 0.5)
     """Share of cells that see nothing: DEGRADED from the first on, INVALID from the second, 0-1."""
+    max_ood_score: float = 1.0
+    """A frame that looks less like the photos of training is DEGRADED; 99 % of those score below
+    1. Models that know nothing of their photos give no score, and then it does not count."""
 
     def __post_init__(self) -> None:
         """Check ranges.
@@ -61,6 +64,7 @@ class Limits:
             ("max_jump_ms", self.max_jump_ms, 1, 10_000),
             ("memory_frames", self.memory_frames, 1, 1000),
             ("min_detail", self.min_detail, 0, 255),
+            ("max_ood_score", self.max_ood_score, 0, math.inf),
         ):
             if not low <= value <= high:
                 raise ConfigError(f"{name} {value}", f"{low} to {high}", "correct it")
@@ -75,6 +79,16 @@ class Judgement(NamedTuple):
 
 FINE = Judgement(Status.OK)
 DEFAULT_LIMITS = Limits()
+
+
+def judge_likeness(ood_score: float | None, limits: Limits) -> Judgement:
+    """Judge how much a frame looks like the photos of training; no score is fine."""
+    if ood_score is None or ood_score <= limits.max_ood_score:
+        return FINE
+    return Judgement(
+        Status.DEGRADED,
+        f"unlike the photos of training: score {ood_score:.2f}, at most {limits.max_ood_score:g}",
+    )
 
 
 def worst(*judgements: Judgement) -> Judgement:

@@ -29,6 +29,16 @@
     weed_free         {"num_photos", "mean_false_weed_cover", "max_false_weed_cover"}: photos
                       whose masks show no weed
     baselines         {name: the same keys as roles}, may be empty
+
+The pipeline adds, where photos were tested:
+
+    temperature       {"temperature", "fitted_on", "nll_before", "nll_after", "photos",
+                       "ece_before", "ece_after"}: what dividing the logits did to the calibration
+                       error of so many test photos; the last three only if it is not 1
+    plants            {"weeds", "weed_hit", "crops", "crop_hit", "area_treated", "hit_share",
+                       "cell"}: connected parts of the masks, the share of them that a sprayer
+                       would hit (at least `hit_share` of the plant in treated cells), and the
+                       share of the area that it would spray
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import torch
 from weedseg.data.datasets import PhotoPool
 from weedseg.data.index import Photo
 from weedseg.data.masks import read_mask
-from weedseg.edge.segmenter import Result, Segmenter, segment_photo
+from weedseg.edge.segmenter import Segmenter, segment_photo
 from weedseg.evaluation import pictures
 from weedseg.evaluation.baselines import ColourThreshold, score_baselines
 from weedseg.evaluation.scores import Evaluation, untested
 from weedseg.imaging import Image, read_image, resize_class_map, resize_to, write_png
 from weedseg.nets.segmenter import SegmentationNet
+from weedseg.pipeline.confidence import Predict, SprayedPlants, temperature_figures
 from weedseg.pipeline.run import Run
 from weedseg.pipeline.stages import WEIGHTS, fold_folder, fold_photos, load_net
 
@@ -26,7 +27,8 @@ NUM_PICTURES = 6
 PICTURE_PX = 640
 NUM_BASELINE_PHOTOS = 40
 
-Predict = Callable[[Image], Result]
+Groups = list[tuple[Sequence[Photo], Predict, Predict]]
+"""Test photos, what predicts them, and what does without the temperature."""
 
 
 def evaluate_stage(run: Run) -> dict[str, Any]:
@@ -41,45 +43,53 @@ def evaluate_stage(run: Run) -> dict[str, Any]:
         values = untested(run.farm.classes, split, label)
     else:
         evaluation = Evaluation(run.farm.classes, seed=run.seed)
-        groups = list(_predictors(run))
-        for photos, predict in groups:
+        plants = SprayedPlants(run.farm.classes)
+        groups = _predictors(run)
+        for photos, predict, _ in groups:
             for photo in photos:
-                result = predict(read_image(photo.path))
-                evaluation.add(
-                    photo.name, read_mask(run.farm, photo), result.class_map, result.confidence
-                )
+                result, mask = predict(read_image(photo.path)), read_mask(run.farm, photo)
+                evaluation.add(photo.name, mask, result.class_map, result.confidence)
+                plants.add(mask, result.class_map, photo.mm_per_px)
         values = evaluation.to_dict(split, label, _note(run), _baselines(run))
+        values["temperature"] = temperature_figures(run, groups)
+        values["plants"] = plants.to_dict()
         _write_pictures(run, groups, values)
     values["pretraining_saw_test"] = run.pretraining_saw_test
     run.folder.write("evaluation.json", values)
     return values
 
 
-def _predictors(run: Run) -> list[tuple[Sequence[Photo], Predict]]:
+def _predictors(run: Run) -> Groups:
     """Pair test photos with what predicts them."""
     segmenter = Segmenter(run.folder.model)
     if run.split.kind == "holdout":
-        return [(run.split.test, segmenter.segment)]
-    return [
-        (fold, torch_predictor(load_net(run, fold_folder(run, number) / WEIGHTS), segmenter))
-        for number, fold in enumerate(run.split.folds)
-    ]
+        net = load_net(run, run.folder.finetune / WEIGHTS)
+        return [(run.split.test, segmenter.segment, torch_predictor(net, segmenter, 1.0))]
+    groups: Groups = []
+    for number, fold in enumerate(run.split.folds):
+        net = load_net(run, fold_folder(run, number) / WEIGHTS)
+        groups.append((fold, torch_predictor(net, segmenter), torch_predictor(net, segmenter, 1.0)))
+    return groups
 
 
-def torch_predictor(net: SegmentationNet, like: Segmenter) -> Predict:
+def torch_predictor(
+    net: SegmentationNet, like: Segmenter, temperature: float | None = None
+) -> Predict:
     """Segment photos with a torch network over the tiles that a deployed model would use.
 
     Args:
         net: The network.
         like: An exported model of the same run: tile size, overlap, scale, classes.
+        temperature: Divides the logits; that of the model by default.
     """
+    divisor = like.metadata.temperature if temperature is None else temperature
     net.eval()
 
     @torch.inference_mode()
     def run_tiles(
         images: npt.NDArray[np.float32],
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        shares = net(torch.from_numpy(images)).softmax(1)
+        shares = (net(torch.from_numpy(images)) / divisor).softmax(1)
         best, ids = shares.max(1)
         return ids.to(torch.uint8).numpy(), (100 * best).round().to(torch.uint8).numpy()
 
@@ -121,12 +131,10 @@ def _arrays(pool: PhotoPool) -> tuple[list[Image], list[npt.NDArray[np.uint8]]]:
     return [pool.image(i) for i in numbers], [pool.mask(i) for i in numbers]
 
 
-def _write_pictures(
-    run: Run, groups: list[tuple[Sequence[Photo], Predict]], values: dict[str, Any]
-) -> None:
+def _write_pictures(run: Run, groups: Groups, values: dict[str, Any]) -> None:
     """Draw photos from the best to the worst weed IoU, evenly chosen."""
     scores = {row["photo"]: row["weed_iou"] for row in values["photos"]}
-    everything = [(photo, predict) for photos, predict in groups for photo in photos]
+    everything = [(photo, predict) for photos, predict, _ in groups for photo in photos]
     everything.sort(key=lambda item: -(scores.get(item[0].name) or 0.0))
     numbers = np.linspace(0, len(everything) - 1, min(NUM_PICTURES, len(everything)))
     for rank, number in enumerate(numbers.round().astype(int).tolist()):

@@ -23,6 +23,8 @@ FEWEST_STEPS = 40
 """Fewer steps than this in a phase are of no use."""
 USED_SHARE = 0.95
 """Share of the budget that is planned; the rest is for a machine that slows down."""
+MOST_CALIBRATED = 100
+"""Photos that fit the temperature and that measure it, at most."""
 FIXED_SECONDS = 18.0
 """Start-up, first checkpoints, batch-norm statistics, graph export, report; s."""
 MARGIN = 1.05
@@ -165,7 +167,9 @@ def fixed_seconds(run: Run, pace: Pace) -> float:
     validated = len(split.val)
     validated += sum(len(fold_photos(split.folds, i)[1]) for i in range(len(split.folds)))
     tested = len(split.test) + sum(len(fold) for fold in split.folds)
-    photos = validated * run.recipe.finetune.evaluations + 1.5 * tested + NUM_WEED_CANDIDATES + 30
+    calibrated = min(validated + tested, MOST_CALIBRATED)
+    photos = validated * run.recipe.finetune.evaluations + 1.5 * tested + calibrated
+    photos += NUM_WEED_CANDIDATES + 30
     return FIXED_SECONDS + pace.set_up + pace.photo * photos
 
 

@@ -108,6 +108,7 @@ def _evaluation_content(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "accuracy": words.percent(evaluation["accuracy"]),
         "weed_free": words.weed_free_sentence(evaluation),
         "calibration": words.calibration_sentence(evaluation),
+        "plants": words.plants_sentence(evaluation),
         "iou_plot": plots.iou_plot(evaluation),
         "confusion_plot": plots.confusion_plot(evaluation),
         "cover_plot": plots.cover_plot(evaluation),

@@ -169,7 +169,33 @@ def calibration_sentence(evaluation: Values) -> str:
     ece = evaluation["calibration"]["ece"]
     if ece is None:
         return ""
-    return (
+    sentence = (
         f"Stated confidence and true accuracy differ by {points(ece)} on average (expected"
         " calibration error, 15 bins)."
+    )
+    found = evaluation.get("temperature", {})
+    if "ece_before" not in found:
+        return sentence
+    return (
+        f"{sentence} Logits are divided by {found['temperature']:.2f}, fitted on"
+        f" {found['fitted_on']}; on {found['photos']} test photos the error is"
+        f" {points(found['ece_after'])}, without that {points(found['ece_before'])}."
+    )
+
+
+def plants_sentence(evaluation: Values) -> str:
+    """Say which plants a sprayer would hit; "" when unknown."""
+    found = evaluation.get("plants", {})
+    if not found.get("weeds"):
+        return ""
+    sentence = (
+        f"A sprayer that treats every cell ({found['cell']}) with a trace of weed would hit"
+        f" {percent(found['weed_hit'])} of {found['weeds']} weeds"
+    )
+    if found["crops"]:
+        sentence += f" and {percent(found['crop_hit'])} of {found['crops']} crop plants"
+    return (
+        f"{sentence}, and spray {percent(found['area_treated'])} of the area; a plant is a"
+        f" connected part of the mask and is hit when at least"
+        f" {percent(found['hit_share'], 0)} of it is sprayed."
     )

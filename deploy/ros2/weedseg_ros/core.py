@@ -159,6 +159,8 @@ class NodeCore:
         values["elapsed_ms"] = f"{result.elapsed_ms:.1f}"
         if math.isfinite(result.age_ms):
             values["age_ms"] = f"{result.age_ms:.1f}"
+        if result.ood_score is not None:
+            values["ood_score"] = f"{result.ood_score:.2f}"
         values |= {f"coverage {name}": f"{share:.5f}" for name, share in result.coverage.items()}
         message = self._fault or result.reason or "fresh and checked"
         return Diagnostics(level=LEVELS[status], message=message, values=values)
