@@ -24,7 +24,7 @@ with ``http_status``.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class WeedsegError(Exception):
@@ -46,7 +46,7 @@ class WeedsegError(Exception):
         self.expected = expected
         self.remedy = remedy
 
-    def __reduce__(self) -> tuple[type[WeedsegError], tuple[str, str, str]]:
+    def __reduce__(self) -> tuple[type[WeedsegError], tuple[Any, ...]]:
         """Pickle by the three facts, so that errors cross process borders."""
         return type(self), (self.found, self.expected, self.remedy)
 
@@ -146,6 +146,6 @@ class ServiceError(WeedsegError):
         super().__init__(found, expected, remedy)
         self.status = status
 
-    def __reduce__(self) -> tuple[type[ServiceError], tuple[str, str, str, int]]:
+    def __reduce__(self) -> tuple[type[WeedsegError], tuple[Any, ...]]:
         """Pickle by the facts and the status."""
         return type(self), (self.found, self.expected, self.remedy, self.status)

@@ -57,6 +57,25 @@ def test_the_card_says_what_the_evaluation_found(released, trained):
         assert said in card
 
 
+def test_variants_go_along_with_their_golden_samples(trained, cli, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "out"
+    shutil.copytree(trained, run)
+    cli("export", run, "--format", "onnx-fp16", "--force").ok()
+    (tmp_path / "licence.txt").write_text("Do what you like.", encoding="utf-8")
+    flags = ("--license", "CC0-1.0", "--license-text", tmp_path / "licence.txt")
+    flags = (*flags, "--data", DATA, "--failures", "all weeds.")
+    out.mkdir()
+    (out / "model.int8.onnx").write_bytes(b"of an older release")
+    cli("release", run, "--out", out, *flags).ok()
+    files = {f.relative_to(out).as_posix() for f in out.rglob("*") if f.is_file()}
+    assert files >= FILES | {"model.fp16.onnx", "golden/out.fp16.png"}
+    assert not files & {"model.int8.onnx", "golden/in.fp16.png"}
+    assert Segmenter(out / "model.fp16.onnx").self_test().passed
+    assert "| `model.fp16.onnx` |" in (out / "card.md").read_text(encoding="utf-8")
+    (run / "golden" / "out.fp16.png").unlink()
+    cli("release", run, "--out", out, *flags).refused(7, "out.fp16.png is missing", "expected")
+
+
 def test_a_changed_model_is_refused(released, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(released, copy)

@@ -1,6 +1,7 @@
 """``weedseg data check``: planted damage is found with its path, and nothing else."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -24,18 +25,22 @@ def photo_of(seed):
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
-@pytest.fixture
-def root(tmp_path):
+def write_clean(root, first_seed=0):
     """Write a clean farm: two fields, four labelled photos each, and two others."""
     mask = np.zeros((SIDE, SIDE), np.uint8)
     mask[:9], mask[9:20], mask[20] = 1, 2, 255
     for field in ("north", "south"):
         for i in range(5):
-            seed = i + 10 * (field == "south")
-            write_png(tmp_path / field / "images" / f"{i}.png", photo_of(seed))
+            seed = first_seed + i + 10 * (field == "south")
+            write_png(root / field / "images" / f"{i}.png", photo_of(seed))
             if i < 4:
-                write_png(tmp_path / field / "masks" / f"{i}.png", mask)
-    return tmp_path
+                write_png(root / field / "masks" / f"{i}.png", mask)
+    return root
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_clean(tmp_path)
 
 
 def change_mask(path, value):
@@ -100,7 +105,7 @@ def leak(root):
 
 
 def twins(root):
-    write_png(root / "north/images/4.png", photo_of(2))
+    shutil.copyfile(root / "north/images/2.png", root / "north/images/4.png")
     return "warning", "north/images/2.png"
 
 
@@ -147,10 +152,16 @@ def inverted(root):
     return "warning", "."
 
 
-DAMAGES = [
+def too_small(root):
+    write_png(root / "south/images/4.png", photo_of(7)[:20, :20])
+    return "error", "south/images/4.png"
+
+
+OF_PHOTOS = [
     *(cut_short, empty, cut_mask, other_size, unknown_id, unknown_colour, lost_label, all_ignored),
-    *(no_weed, leak, twins, turned, black, over_exposed, blurred, mixed_resolution, inverted),
+    *(too_small, twins, turned, black, over_exposed, blurred),
 ]
+DAMAGES = [*OF_PHOTOS, no_weed, leak, mixed_resolution, inverted]
 
 
 def check(root):
@@ -175,6 +186,18 @@ def test_planted_damage_is_found_with_its_path(plant, root, capsys):
     assert all(f.severity == "warning" for f in faults if f not in wanted)
     assert main(["data", "check", str(root)]) == (3 if severity == "error" else 0)
     assert capsys.readouterr().err.count("\n") == (severity == "error")
+
+
+def test_all_kinds_of_damage_are_found_at_once(tmp_path):
+    assert len(OF_PHOTOS) >= 12
+    planted = {}
+    for number, plant in enumerate(OF_PHOTOS):
+        place = write_clean(tmp_path / plant.__name__, first_seed=1000 * (number + 1))
+        severity, path = plant(place)
+        planted[place / path] = severity
+    found = {fault.path: fault.severity for fault in check(tmp_path)[1]}
+    print(f"{len(planted)} kinds of damage planted, {len(planted.keys() & found)} found by path")
+    assert found == planted
 
 
 def test_more_weed_than_crop_is_no_error(root):

@@ -4,45 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from colour_model import make_colour_model
 
 
-@pytest.fixture(scope="session")
-def make_colour_model():
+@pytest.fixture(scope="session", name="make_colour_model")
+def make_colour_model_fixture():
     """Build a model file: green is crop, red is weed, all else background, pixel by pixel."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    from weedseg.classes import DEFAULT_CLASSES
-    from weedseg.export.details import ModelDetails, model_properties
-    from weedseg.export.onnx_graph import describe, ship
-
-    def make(classes=DEFAULT_CLASSES, **details) -> bytes:
-        wanted = ModelDetails(**{"tile_px": 64, "overlap_px": 16, "date": "2026-01-01"} | details)
-        side = wanted.tile_px
-        weights = np.zeros((len(classes), 3, 1, 1), np.float32)
-        weights[1, :, 0, 0] = (-10, 20, -10)
-        weights[2, :, 0, 0] = (20, -10, -10)
-        bias = np.zeros(len(classes), np.float32)
-        bias[0] = 2
-        graph = helper.make_graph(
-            [helper.make_node("Conv", ["images", "weights", "bias"], ["logits"])],
-            "colour",
-            [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, side, side])],
-            [
-                helper.make_tensor_value_info(
-                    "logits", TensorProto.FLOAT, ["batch", len(classes), side, side]
-                )
-            ],
-            [
-                numpy_helper.from_array(weights, "weights"),
-                numpy_helper.from_array(bias, "bias"),
-            ],
-        )
-        twin = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-        model = ship(twin, classes, wanted.temperature)
-        describe(model, model_properties(classes, wanted))
-        return model.SerializeToString()
-
-    return make
+    return make_colour_model
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,6 @@ def test_the_share_of_bad_photos_decides(farm):
     assert {f.severity for f in faults_of(farm)} == {"error"}
     assert {f.severity for f in faults_of(farm, bad_photo_share=0.4)} == {"warning"}
     assert {f.severity for f in faults_of(farm, bad_photo_share=0)} == {"error"}
-    assert faults_of(farm, decode_all=False) == []
 
 
 def test_a_photo_of_one_pixel(farm):

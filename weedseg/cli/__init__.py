@@ -27,7 +27,13 @@ VERBS: dict[str, str] = {
     "export": "Write model.onnx and prove that it is right.",
     "release": "Turn a finished run into a model folder with a card.",
     "data": "Bring field data in, check it, split it, hand labels out.",
+    "label": "Pre-label photos with a model, for CVAT and Label Studio.",
     "synth": "Draw a small synthetic farm with masks.",
+    "worker": "Work on the jobs of a service, as a further process.",
+    "keys": "Make, list and revoke the service's API keys.",
+    "backup": "Write the service's data folder into one archive.",
+    "restore": "Write an archive back into an empty data folder.",
+    "serve": "Serve photos and jobs over HTTP.",
     "bench": "Measure on real photos what the README claims.",
     "doctor": "Show what runs here and what to install.",
 }

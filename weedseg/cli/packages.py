@@ -17,6 +17,7 @@ TRAIN: dict[str, str] = {
     "onnx": "onnx",
     "onnxscript": "onnxscript",
     "safetensors": "safetensors",
+    "scipy": "scipy",
     "sklearn": "scikit-learn",
     "imagehash": "imagehash",
     "matplotlib": "matplotlib",

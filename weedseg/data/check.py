@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -14,8 +13,8 @@ import numpy.typing as npt
 from weedseg.classes import IGNORE_ID, Role
 from weedseg.data.index import Farm, Photo
 from weedseg.data.masks import read_mask
+from weedseg.data.survey import on_all_cores, survey
 from weedseg.errors import FieldDataError, ImageError, MaskError
-from weedseg.imaging import image_size, read_image
 
 MIN_SIDE_PX = 32
 """Photos with a shorter side are faults: the network's coarsest cell is as large."""
@@ -40,7 +39,7 @@ class Fault:
         return str(self.error)
 
 
-def check_farm(farm: Farm, bad_photo_share: float = 0.05, decode_all: bool = True) -> list[Fault]:
+def check_farm(farm: Farm, bad_photo_share: float = 0.05) -> list[Fault]:
     """Look at every photo and mask of a farm.
 
     An unreadable unlabelled photo is a warning, since training skips it, until there are more
@@ -49,24 +48,19 @@ def check_farm(farm: Farm, bad_photo_share: float = 0.05, decode_all: bool = Tru
     Args:
         farm: The farm.
         bad_photo_share: Share of photos that training may skip, 0-1; above 0, one always may.
-        decode_all: Decode unlabelled photos too, which finds truncated ones; otherwise only their
-            headers are read.
 
     Returns:
         The faults: those of photos and masks in the order of their names, then those of the farm.
     """
-    return inspect_farm(farm, bad_photo_share, decode_all)[0]
+    return inspect_farm(farm, bad_photo_share)[0]
 
 
-def inspect_farm(
-    farm: Farm, bad_photo_share: float = 0.05, decode_all: bool = True
-) -> tuple[list[Fault], Pixels]:
+def inspect_farm(farm: Farm, bad_photo_share: float = 0.05) -> tuple[list[Fault], Pixels]:
     """Look at every photo and mask, as `check_farm`, and count the pixels of sound masks.
 
     Args:
         farm: The farm.
         bad_photo_share: Share of photos that training may skip, 0-1; above 0, one always may.
-        decode_all: Decode unlabelled photos too.
 
     Returns:
         The faults, and the number of pixels of each id, int64 (256,).
@@ -74,15 +68,14 @@ def inspect_farm(
 
     def look(photo: Photo) -> tuple[list[Fault], Pixels]:
         if photo.mask is None:
-            return list(_photo_faults(photo, decode_all)), np.zeros(256, np.int64)
+            return list(_photo_faults(photo)), np.zeros(256, np.int64)
         return _labelled_faults(farm, photo)
 
     faults: list[Fault] = []
     pixels = np.zeros(256, np.int64)
-    with ThreadPoolExecutor(2) as pool:
-        for found, counts in pool.map(look, farm.photos):
-            faults.extend(found)
-            pixels += counts
+    for found, counts in on_all_cores(look, farm.photos):
+        faults.extend(found)
+        pixels += counts
     seen = set(np.flatnonzero(pixels[:IGNORE_ID]).tolist())
     skipped = [f for f in faults if f.severity == WARNING and isinstance(f.error, ImageError)]
     allowed = max(1, int(bad_photo_share * len(farm.photos))) if bad_photo_share else 0
@@ -117,13 +110,13 @@ def raise_on_errors(faults: Sequence[Fault]) -> None:
     )
 
 
-def _photo_faults(photo: Photo, decode: bool, severity: str = WARNING) -> Iterator[Fault]:
+def _photo_faults(photo: Photo, severity: str = WARNING) -> Iterator[Fault]:
     """Yield what is wrong with a photo."""
-    try:
-        height, width = read_image(photo.path).shape[:2] if decode else image_size(photo.path)
-    except ImageError as error:
-        yield Fault(severity=severity, path=photo.path, error=error)
+    seen = survey(photo)
+    if seen.error is not None:
+        yield Fault(severity=severity, path=photo.path, error=seen.error)
         return
+    height, width = seen.size
     if min(height, width) < MIN_SIDE_PX:
         small = ImageError(
             f"{photo.path} is {width}x{height} px",
@@ -136,7 +129,7 @@ def _photo_faults(photo: Photo, decode: bool, severity: str = WARNING) -> Iterat
 def _labelled_faults(farm: Farm, photo: Photo) -> tuple[list[Fault], Pixels]:
     """Return what is wrong with a labelled photo, and the pixels of each id in its mask."""
     none: Pixels = np.zeros(256, np.int64)
-    faults = list(_photo_faults(photo, True, ERROR))
+    faults = list(_photo_faults(photo, ERROR))
     if photo.mask is None or any(isinstance(f.error, ImageError) for f in faults):
         return faults, none
     try:

@@ -53,6 +53,19 @@ def check_summary(farm: Farm, faults: Sequence[Fault], pixels: Pixels) -> dict[s
     }
 
 
+def check_sentence(summary: dict[str, Any]) -> str:
+    """Say in one line what a check found that does not stop training."""
+    counts = f"data check: {summary['photos']} photos, {summary['labelled']} labelled, no error"
+    warnings = summary["faults"]
+    if not warnings:
+        return f"{counts}, no warning"
+    num = f"{len(warnings)} warning{'s' if len(warnings) > 1 else ''}"
+    return (
+        f"{counts}, {num}, the first: {warnings[0]['found']}; "
+        f"for all: weedseg data check {summary['farm']}"
+    )
+
+
 def check_page(summary: dict[str, Any]) -> str:
     """Draw `check_summary` as a page of HTML without scripts or outside files."""
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 
 from weedseg.data.index import Photo, content_hashes
-from weedseg.errors import ImageError
-from weedseg.imaging import read_small
+from weedseg.data.survey import survey_all
 
 NEAR_BITS = 4
 """Photos whose 64-bit perceptual hashes differ in at most so many bits are near-duplicates."""
 
-_LOG = logging.getLogger(__name__)
-_HASHED_SIDE_PX = 128
-_BLOCK = 256
+_BLOCK_PAIRS = 1 << 20
 _NUM_BITS = np.array([bin(i).count("1") for i in range(1 << 16)], np.uint8)
 
 
@@ -39,8 +33,7 @@ def duplicate_groups(photos: Sequence[Photo]) -> npt.NDArray[np.int64]:
         FieldDataError: A file cannot be opened.
     """
     links = _same_bytes(photos)
-    with ThreadPoolExecutor(4) as pool:
-        hashes = list(pool.map(_photo_hash, photos))
+    hashes = [seen.hash for seen in survey_all(photos)]
     numbers = np.array([i for i, value in enumerate(hashes) if value is not None], np.int64)
     values = np.array([value for value in hashes if value is not None], np.uint64)
     links.extend((int(numbers[a]), int(numbers[b])) for a, b in near_pairs(values))
@@ -58,8 +51,9 @@ def near_pairs(hashes: npt.NDArray[np.uint64], bits: int = NEAR_BITS) -> list[tu
         Pairs (i, j) with i < j.
     """
     pairs: list[tuple[int, int]] = []
-    for first in range(0, len(hashes), _BLOCK):
-        mixed = hashes[first : first + _BLOCK, None] ^ hashes[None, first:]
+    block = max(1, _BLOCK_PAIRS // max(1, len(hashes)))  # memory does not grow with the farm
+    for first in range(0, len(hashes), block):
+        mixed = hashes[first : first + block, None] ^ hashes[None, first:]
         parts = mixed.view(np.uint16).reshape(*mixed.shape, 4)
         near = np.argwhere(_NUM_BITS[parts].sum(axis=2) <= bits)
         pairs.extend((int(a) + first, int(b) + first) for a, b in near[near[:, 0] < near[:, 1]])
@@ -100,23 +94,3 @@ def _same_bytes(photos: Sequence[Photo]) -> list[tuple[int, int]]:
     seen: dict[str, int] = {}
     digests = content_hashes([photos[i].path for i in candidates])
     return [(seen.setdefault(digest, i), i) for i, digest in zip(candidates, digests)]
-
-
-def _photo_hash(photo: Photo) -> int | None:
-    try:
-        state = photo.path.stat()
-        return _hash_of(photo, state.st_size, state.st_mtime_ns)
-    except (OSError, ImageError) as error:
-        _LOG.debug("%s is not hashed: %s", photo.name, error)
-        return None
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def _hash_of(photo: Photo, size: int, changed_ns: int) -> int:
-    """Hash one photo; size and time of change are part of the cache key only."""
-    import imagehash
-    from PIL import Image as PillowImage
-
-    small = PillowImage.fromarray(read_small(photo.path, _HASHED_SIDE_PX))
-    bits = imagehash.phash(small).hash.ravel()
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")

@@ -6,15 +6,14 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import cv2
-
 from weedseg.classes import Role
 from weedseg.data.check import ERROR, WARNING, Fault, Pixels, inspect_farm
 from weedseg.data.duplicates import duplicate_groups
 from weedseg.data.importers.items import understood
 from weedseg.data.index import Farm, Photo, content_hashes
+from weedseg.data.survey import Survey, survey
 from weedseg.errors import FieldDataError, ImageError, MaskError, SplitError
-from weedseg.imaging import image_size, orientation, read_mask_pixels, read_small
+from weedseg.imaging import read_mask_pixels
 
 SPLIT_FILE = "split.json"
 PUBLISHED = "published split"
@@ -27,8 +26,6 @@ RESOLUTION_STEP = 2.0
 """Ground resolutions that differ by more than this factor are mixed."""
 PLANTS = 0.9
 """Above this share of plants the masks look inverted."""
-
-_SIDE_PX = 512
 
 
 def full_check(farm: Farm, bad_photo_share: float = 0.05) -> tuple[list[Fault], Pixels]:
@@ -106,36 +103,32 @@ def share_faults(farm: Farm, pixels: Pixels) -> list[Fault]:
 
 def _photo_faults(photo: Photo) -> Iterator[Fault]:
     """Yield what looks odd about one photo."""
-    try:
-        small = cv2.cvtColor(read_small(photo.path, _SIDE_PX), cv2.COLOR_RGB2GRAY)
-    except ImageError:
+    seen = survey(photo)
+    if seen.error is not None:
         return
-    mean = float(small.mean())
-    sharp = float(cv2.Laplacian(small, cv2.CV_64F).var())
     found = ""
-    if mean < DARK:
+    if seen.grey < DARK:
         found = f"{photo.path} is all but black"
-    elif mean > BRIGHT:
+    elif seen.grey > BRIGHT:
         found = f"{photo.path} is over-exposed"
-    elif sharp < SHARP:
+    elif seen.sharpness < SHARP:
         found = f"{photo.path} is blurred or flat"
     if found:
         odd = ImageError(found, "a sharp, well-lit photo", "look at it; remove it if it is useless")
         yield Fault(severity=WARNING, path=photo.path, error=odd)
-    if photo.mask is not None:
-        yield from _turned(photo, photo.mask)
+    if photo.mask is not None and seen.turn > 1:
+        yield from _turned(photo, photo.mask, seen)
 
 
-def _turned(photo: Photo, mask: Path) -> Iterator[Fault]:
+def _turned(photo: Photo, mask: Path, seen: Survey) -> Iterator[Fault]:
     """Yield a warning if EXIF data turn a photo and its mask lies as the photo is stored."""
     try:
-        turn = orientation(photo.path)
-        size, drawn = image_size(photo.path), read_mask_pixels(mask).shape[:2] if turn > 1 else None
-    except (ImageError, MaskError):
+        drawn = read_mask_pixels(mask).shape[:2]
+    except MaskError:
         return
-    if drawn is not None and (turn < 5 or drawn != size):
+    if seen.turn < 5 or drawn != seen.size:
         odd = MaskError(
-            f"EXIF data turn {photo.path} (orientation {turn}) but perhaps not {mask}",
+            f"EXIF data turn {photo.path} (orientation {seen.turn}) but perhaps not {mask}",
             "a mask that lies as a person sees the photo",
             "look at an overlay of both",
         )
@@ -190,10 +183,18 @@ def _split_faults(farm: Farm, groups: dict[str, int]) -> Iterator[Fault]:
             values = json.loads(path.read_text(encoding="utf-8"))
             parts = {n: part for part in ("train", "val", "test") for n in values[part]}
             keys = str(values["basis"]).split("/") if not values["within_field"] else []
-            severity = WARNING if values.get("note") == PUBLISHED else ERROR
+            known = values.get("note") == PUBLISHED or values.get("leaks", False)
+            severity = WARNING if known else ERROR
     except FieldDataError as error:
         yield Fault(severity=ERROR, path=path, error=error)
         return
+    if values.get("leaks", False):
+        forced = SplitError(
+            f"{path} cuts known groups, as was asked for",
+            "a split that keeps them together",
+            "distrust its figures, or make a new split with weedseg data split --replace",
+        )
+        yield Fault(severity=WARNING, path=path, error=forced)
     first: dict[tuple[str, str], str] = {}
     told: set[tuple[str, str]] = set()
     for photo in farm.photos:

@@ -29,6 +29,8 @@ UNTESTED_LABELS = 2
 """Up to this number of labelled photos nothing can be tested."""
 NUM_FOLDS = 5
 WITHIN_FIELD = "within-field"
+LEAKS = "test photos share known fields or visits with training photos: figures are too high"
+"""Note of a split that was asked for though it does not keep known groups together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,8 @@ class Split:
     """Parts of the labelled photos, each tested once; only in a cross-validation."""
     note: str = ""
     """Sentences for people."""
+    leaks: bool = False
+    """Known groups were cut on request, by a random split or a given list of test photos."""
 
     @property
     def within_field(self) -> bool:
@@ -64,6 +68,7 @@ class Split:
             "kind": self.kind,
             "basis": self.basis,
             "within_field": self.within_field,
+            "leaks": self.leaks,
             "note": self.note,
             "train": _names(self.train),
             "val": _names(self.val),
@@ -106,6 +111,7 @@ class Split:
             kind=str(values["kind"]),
             basis=str(values["basis"]),
             note=str(values["note"]),
+            leaks=bool(values.get("leaks", False)),
             folds=folds,
             **parts,
         )
@@ -202,6 +208,9 @@ def _holdout(
     note = f"{len(test)} of {len(labelled)} labelled photos held out {_how(basis)}"
     if dropped:
         note += f"; {dropped} labelled photos left out as duplicates of test photos"
+    leaks = fixed_test is not None and _cuts_visits(test, rest)
+    if leaks:
+        note += f"; {LEAKS}"
     if not any(weedy[p.name] for p in test):
         note += "; no test photo shows a weed, so its figures are unknown"
     return Split(
@@ -212,6 +221,7 @@ def _holdout(
         test=test,
         unlabelled=same.without(farm.photos, test),
         note=note,
+        leaks=leaks,
     )
 
 
@@ -333,6 +343,12 @@ def _basis_of_fixed(test: Sequence[Photo], labelled: Sequence[Photo]) -> str:
         if not {key(p) for p in test} & {key(p) for p in rest}:
             return basis
     return WITHIN_FIELD
+
+
+def _cuts_visits(test: Sequence[Photo], rest: Sequence[Photo]) -> bool:
+    """Tell whether visits are known and some lies on both sides of a test."""
+    inside, outside = ({(p.field, p.date) for p in photos} for photos in (test, rest))
+    return len(inside | outside) > 1 and bool(inside & outside)
 
 
 def _how(basis: str) -> str:

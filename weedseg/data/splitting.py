@@ -9,11 +9,8 @@ import numpy as np
 
 from weedseg.data.duplicates import duplicate_groups
 from weedseg.data.index import Farm
-from weedseg.data.splits import WITHIN_FIELD, Split, make_split
+from weedseg.data.splits import LEAKS, WITHIN_FIELD, Split, make_split
 from weedseg.errors import SplitError
-
-LEAKS = "random by photo, forced: test photos resemble training photos, so its figures are too high"
-"""Note of a random split that was made though groups are known."""
 
 _FEWEST = 5
 
@@ -83,7 +80,8 @@ def random_split(farm: Farm, seed: int, force: bool) -> Split:
         val=tuple(photos[i] for i in val),
         test=tuple(photos[i] for i in test),
         unlabelled=tuple(p for p in farm.photos if p.name not in held_out),
-        note=LEAKS if reason else "random by photo; no groups are known",
+        note=f"random by photo, forced: {LEAKS}" if reason else "random by photo, no groups known",
+        leaks=bool(reason),
     )
 
 

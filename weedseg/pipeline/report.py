@@ -123,8 +123,7 @@ def _training(run: Path, label: str) -> list[dict[str, str]]:
     curves = [
         ("How well hidden patches of unlabelled photos are drawn; lower is better.", pretraining),
         (
-            "What selection hid: 1 means as often as the class occurs on labelled photos; "
-            "nothing but this figure reads the labels here.",
+            "What selection hid; 1 is as often as the class occurs. Only this figure reads masks.",
             plots.hidden_plot(_read_object(run / "pretrain" / "pretrain.json")),
         ),
         ("Learning from the labels; validation photos choose the step that is kept.", finetuning),

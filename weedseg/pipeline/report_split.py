@@ -15,6 +15,10 @@ _WITHIN_FIELD = (
     "All photos may come from one field and visit, so every figure is a within-field figure: on"
     " another field, crop or date expect less. Photos that show the same spot were kept together."
 )
+_LEAKS = (
+    "The test photos were given or drawn at random though fields or visits are known, so some of"
+    " those lie on both sides of the split: every figure is too high."
+)
 
 
 def describe_split(split: Mapping[str, Any], pretrained: bool = True) -> list[str]:
@@ -44,6 +48,8 @@ def describe_split(split: Mapping[str, Any], pretrained: bool = True) -> list[st
     else:
         return []
     if kind in ("holdout", "cross-validation"):
+        if split.get("leaks"):
+            sentences.append(_LEAKS)
         within = split.get("within_field", True)
         sentences.append(_WITHIN_FIELD if within else _APART.get(str(split.get("basis")), ""))
     sentences.append(

@@ -6,6 +6,7 @@ import platform
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +14,11 @@ import torch
 from weedseg import __version__
 from weedseg.classes import Role
 from weedseg.config import Recipe
-from weedseg.data.check import check_farm, raise_on_errors
+from weedseg.data.check import raise_on_errors
+from weedseg.data.check_report import check_sentence, check_summary
 from weedseg.data.datasets import working_scale
 from weedseg.data.index import Farm, Photo, index_farm
+from weedseg.data.look import full_check
 from weedseg.data.masks import read_mask
 from weedseg.data.splits import Split, make_split
 from weedseg.errors import ConfigError, FieldDataError
@@ -25,7 +28,7 @@ from weedseg.nets.weights import initialise
 from weedseg.pipeline.run_folder import RunFolder
 from weedseg.training import distributed
 
-_UNSTARTED = {"recipe.json", "split.json"}
+_UNSTARTED = {"check.json", "recipe.json", "split.json"}
 """What a run that was stopped before it began may have left behind."""
 
 
@@ -64,6 +67,9 @@ class Run:
     """Working resolution, share of the photos'."""
     notes: tuple[str, ...]
     """Sentences for the person."""
+    check: dict[str, Any]
+    """What the check of the farm found, as `check_summary`; {} when a run goes on, because its
+    files are those that were checked when it began."""
 
     @property
     def pretrain_photos(self) -> tuple[Photo, ...]:
@@ -100,27 +106,36 @@ def settle(options: RunOptions) -> Run:
         Recipe.from_dict(folder.read("recipe.json"), "recipe.json") if state else options.recipe
     )
     farm = index_farm(options.farm_images, options.labels, recipe.data)
-    faults = check_farm(farm, recipe.data.bad_photo_share)
+    if state:
+        return _go_on(options, farm, recipe, state)
+    faults, pixels = full_check(farm, recipe.data.bad_photo_share)
     raise_on_errors(faults)
-    notes = (*farm.notes, *(fault.sentence for fault in faults))
-    fingerprint = farm.fingerprint()
-    if state and state["fingerprint"] != fingerprint:
+    check = check_summary(farm, faults, pixels)
+    split = make_split(
+        farm, options.seed, recipe.finetune.labelled, _fixed_test(recipe.data.test_photos)
+    )
+    notes = (*farm.notes, check_sentence(check), split.note)
+    run = replace(_run(options, farm, split, recipe, notes), check=check)
+    _check_first_weights(run)
+    _check_labels(run)
+    return run
+
+
+def _go_on(options: RunOptions, farm: Farm, recipe: Recipe, state: dict[str, Any]) -> Run:
+    """Settle a run that has begun; its files were checked then, so they only must be the same.
+
+    Raises:
+        ConfigError: Photos or masks changed.
+    """
+    if state["fingerprint"] != farm.fingerprint():
         raise ConfigError(
             f"the photos or masks in {options.farm_images} changed since the run began",
             "the same files",
             "bring them back, or start a new run",
         )
-    if state:
-        kept = {key: state[key] for key in ("init", "pretrain", "seed")}
-        split = Split.from_dict(folder.read("split.json"), farm)
-        return _run(replace(options, **kept), farm, split, recipe, notes)
-    split = make_split(
-        farm, options.seed, recipe.finetune.labelled, _fixed_test(recipe.data.test_photos)
-    )
-    run = _run(options, farm, split, recipe, (*notes, split.note))
-    _check_first_weights(run)
-    _check_labels(run)
-    return run
+    kept = {key: state[key] for key in ("init", "pretrain", "seed")}
+    split = Split.from_dict(RunFolder(options.out).read("split.json"), farm)
+    return _run(replace(options, **kept), farm, split, recipe, farm.notes)
 
 
 def _check_folder(options: RunOptions, in_use: bool) -> None:
@@ -229,6 +244,7 @@ def _run(
         resume=options.resume,
         scale=working_scale(farm.photos, recipe.data.scale),
         notes=tuple(note for note in notes if note),
+        check={},
     )
 
 
@@ -249,6 +265,7 @@ def record(run: Run, options: RunOptions) -> None:
         distributed.wait_for_all()
         return
     run.folder.write("recipe.json", run.recipe.to_dict())
+    run.folder.write("check.json", run.check)
     run.folder.write("split.json", run.split.to_dict())
     run.folder.write(
         "run.json",

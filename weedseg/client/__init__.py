@@ -14,95 +14,23 @@ import base64
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
 import httpx
-import numpy as np
 
-from weedseg.data import rle
+from weedseg.client.answers import Download, Job, PhotoResult, job_of, photo_of
 from weedseg.errors import OutputError, ServiceError
-from weedseg.imaging import IMAGE_SUFFIXES, ClassMap
+from weedseg.imaging import IMAGE_SUFFIXES
+
+__all__ = ["Client", "Download", "Job", "PhotoResult"]
 
 TUS = {"Tus-Resumable": "1.0.0"}
 PIECE_BYTES = 8 << 20
 MAX_TRIES = 6
 _AGAIN = (429, 503)
-_FINISHED = ("successful", "failed", "dismissed")
-
-
-class Download(str, Enum):
-    """Files of a finished job."""
-
-    TABLE = "csv"
-    MASKS = "masks.zip"
-    REPORT = "report.html"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhotoResult:
-    """What the model says about one photo."""
-
-    photo: str
-    size: tuple[int, int]
-    """(height, width), px."""
-    confidence: float
-    """Mean over the photo, 0-1."""
-    evaluated: bool
-    """Whether the model's accuracy was ever measured on photos like its training's."""
-    evaluation_note: str
-    warnings: tuple[str, ...]
-    details: dict[str, Any]
-    """The whole answer: classes with areas and run lengths, patches, model."""
-
-    def coverage(self, name: str) -> float:
-        """Return the share of the photo that a class covers, 0-1.
-
-        Raises:
-            ServiceError: The model has no such class.
-        """
-        return float(self._class(name)["coverage"])
-
-    def class_map(self) -> ClassMap:
-        """Decode the class map, uint8 (H, W).
-
-        Raises:
-            MaskError: The run lengths do not fit the size.
-        """
-        found = np.zeros(self.size, np.uint8)
-        for row in self.details["classes"]:
-            found[rle.from_coco(row["rle"]["counts"], self.size)] = row["id"]
-        return found
-
-    def _class(self, name: str) -> dict[str, Any]:
-        rows = {row["name"]: row for row in self.details["classes"]}
-        if name not in rows:
-            raise ServiceError(f"class '{name}'", f"one of {', '.join(rows)}", "choose one of them")
-        return dict(rows[name])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """How far a job is."""
-
-    id: str
-    status: str
-    """accepted, running, successful, failed or dismissed."""
-    progress: int
-    """Per cent."""
-    message: str
-    num_photos: int
-    num_bad: int
-    """Photos that could not be segmented; the others are done all the same."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more will happen."""
-        return self.status in _FINISHED
 
 
 class Client:
@@ -166,15 +94,7 @@ class Client:
             files={"file": (photo.name, photo.read_bytes())},
             headers={"Accept": "application/json"},
         ).json()
-        return PhotoResult(
-            photo=answer["photo"],
-            size=(answer["height"], answer["width"]),
-            confidence=answer["confidence"],
-            evaluated=answer["evaluated"],
-            evaluation_note=answer["evaluation_note"],
-            warnings=tuple(answer["warnings"]),
-            details=answer,
-        )
+        return photo_of(answer)
 
     def overlay(self, photo: Path, *, model: str = "") -> bytes:
         """Return the photo with the class colours over it, as JPEG.
@@ -241,7 +161,7 @@ class Client:
             json={"inputs": {k: v for k, v in body.items() if v}},
             headers={"Prefer": "respond-async", "Idempotency-Key": uuid4().hex},
         )
-        return _job(document)
+        return job_of(document)
 
     def job(self, job_id: str) -> Job:
         """Ask how far a job is.
@@ -249,7 +169,7 @@ class Client:
         Raises:
             ServiceError: The service refuses or cannot be reached.
         """
-        return _job(self._json("GET", f"/jobs/{job_id}"))
+        return job_of(self._json("GET", f"/jobs/{job_id}"))
 
     def wait(
         self,
@@ -288,7 +208,7 @@ class Client:
         Raises:
             ServiceError: The service refuses or cannot be reached.
         """
-        return _job(self._json("DELETE", f"/jobs/{job.id}"))
+        return job_of(self._json("DELETE", f"/jobs/{job.id}"))
 
     def results(self, job: Job) -> list[dict[str, Any]]:
         """List what a finished job found, photo by photo.
@@ -395,17 +315,6 @@ def _files(inputs: Sequence[Path | str]) -> list[Path | str]:
     if not found:
         raise ServiceError("no photo", "at least one photo or zip", "name files or folders")
     return found
-
-
-def _job(document: dict[str, Any]) -> Job:
-    return Job(
-        id=document["jobID"],
-        status=document["status"],
-        progress=document["progress"],
-        message=document["message"],
-        num_photos=document["photos"]["total"],
-        num_bad=document["photos"]["bad"],
-    )
 
 
 def _retry_s(answer: httpx.Response) -> float:

@@ -1,0 +1,110 @@
+"""What the service answers, as values of Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from weedseg.data import rle
+from weedseg.errors import ServiceError
+from weedseg.imaging import ClassMap
+
+_FINISHED = ("successful", "failed", "dismissed")
+
+
+class Download(str, Enum):
+    """Files of a finished job."""
+
+    TABLE = "csv"
+    MASKS = "masks.zip"
+    REPORT = "report.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoResult:
+    """What the model says about one photo."""
+
+    photo: str
+    size: tuple[int, int]
+    """(height, width), px."""
+    confidence: float
+    """Mean over the photo, 0-1."""
+    evaluated: bool
+    """Whether the model's accuracy was ever measured on photos like its training's."""
+    evaluation_note: str
+    warnings: tuple[str, ...]
+    details: dict[str, Any]
+    """The whole answer: classes with areas and run lengths, patches, model."""
+
+    def coverage(self, name: str) -> float:
+        """Return the share of the photo that a class covers, 0-1.
+
+        Raises:
+            ServiceError: The model has no such class.
+        """
+        return float(self._class(name)["coverage"])
+
+    def class_map(self) -> ClassMap:
+        """Decode the class map, uint8 (H, W).
+
+        Raises:
+            MaskError: The run lengths do not fit the size.
+        """
+        found = np.zeros(self.size, np.uint8)
+        for row in self.details["classes"]:
+            found[rle.from_coco(row["rle"]["counts"], self.size)] = row["id"]
+        return found
+
+    def _class(self, name: str) -> dict[str, Any]:
+        rows = {row["name"]: row for row in self.details["classes"]}
+        if name not in rows:
+            raise ServiceError(f"class '{name}'", f"one of {', '.join(rows)}", "choose one of them")
+        return dict(rows[name])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """How far a job is."""
+
+    id: str
+    status: str
+    """accepted, running, successful, failed or dismissed."""
+    progress: int
+    """Per cent."""
+    message: str
+    num_photos: int
+    num_bad: int
+    """Photos that could not be segmented; the others are done all the same."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.status in _FINISHED
+
+
+def job_of(document: dict[str, Any]) -> Job:
+    """Read a status document."""
+    return Job(
+        id=document["jobID"],
+        status=document["status"],
+        progress=document["progress"],
+        message=document["message"],
+        num_photos=document["photos"]["total"],
+        num_bad=document["photos"]["bad"],
+    )
+
+
+def photo_of(answer: dict[str, Any]) -> PhotoResult:
+    """Read the answer about one photo."""
+    return PhotoResult(
+        photo=answer["photo"],
+        size=(answer["height"], answer["width"]),
+        confidence=answer["confidence"],
+        evaluated=answer["evaluated"],
+        evaluation_note=answer["evaluation_note"],
+        warnings=tuple(answer["warnings"]),
+        details=answer,
+    )
