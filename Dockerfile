@@ -1,7 +1,7 @@
 # Not built here: the machine this was written on has no container engine.
 #
 #   docker build --target edge  -t weedseg:edge  .   # predict on a CPU
-#   docker build --target serve -t weedseg:serve .   # edge plus the libraries of the service
+#   docker build --target serve -t weedseg:serve .   # the service; deploy/compose.yaml starts it
 #   docker build --target train -t weedseg:train .   # train and export
 #
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" weedseg:edge predict photos --out out
@@ -26,10 +26,15 @@ CMD ["--help"]
 FROM base AS serve
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install "$(ls /wheels/*.whl)[cpu,serve,maps]"
+RUN install -d -o weedseg -m 0700 /data
 USER weedseg
 WORKDIR /data
+VOLUME /data
+EXPOSE 8000
+ENV WEEDSEG_DATA=/data
+STOPSIGNAL SIGTERM
 ENTRYPOINT ["weedseg"]
-CMD ["--help"]
+CMD ["serve"]
 
 FROM base AS train
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
