@@ -7,6 +7,7 @@ from typing import Any
 
 from weedseg.bench.lines import append_line, read_lines
 from weedseg.bench.tables import draw_all, fill, pretraining_table, verdict
+from weedseg.serve.settings import settings_table
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +58,11 @@ def test_lines_come_back_in_order(tmp_path: Path) -> None:
 
 
 def test_readme_shows_what_the_lines_say() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    drawn = fill(text, draw_all(ROOT / "models" / "benchmarks"))
-    assert drawn == text, "run: weedseg bench tables"
+    pages = (ROOT / "README.md", ROOT / "models" / "benchmarks" / "README.md")
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    tables = {**draw_all(ROOT / "models" / "benchmarks"), "settings": settings_table()}
+    assert {name for name, table in tables.items() if f"table:{name} -->" not in text} == set()
+    for page in pages:
+        shown = page.read_text(encoding="utf-8")
+        assert fill(shown, tables) == shown, f"{page}; run: weedseg bench tables"
     assert "<!-- table:pretraining -->" in text

@@ -19,21 +19,17 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from weedseg import __version__
-from weedseg.bench.lines import append_line, claim, commit, file_name, finished, read_lines
+from weedseg.bench.lines import append_line, claim, file_name, finished, read_lines
 from weedseg.bench.peers_nets import PEERS, build_peer, start_heads
-from weedseg.bench.pretraining import Dataset
+from weedseg.bench.pretraining import Dataset, circumstances, count_pixels
 from weedseg.config import Recipe, load_recipe
 from weedseg.data.datasets import PhotoPool, working_scale
-from weedseg.data.index import Photo, index_farm
-from weedseg.data.masks import read_mask
+from weedseg.data.index import index_farm
 from weedseg.data.splits import make_split
 from weedseg.data.synthetic import write_farm
 from weedseg.errors import ConfigError
 from weedseg.evaluation.confusion import ConfusionMatrix
 from weedseg.finetuning.task import FinetuneTask
-from weedseg.imaging import read_image, resize_class_map, resize_image
-from weedseg.nets.prediction import predict_class_map
 from weedseg.training.checkpoint import write_durably
 from weedseg.training.loop import FitOptions, FitResult, Reporter, fit
 from weedseg.training.schedule import Schedule
@@ -145,7 +141,7 @@ def _run(plan: PeersPlan, arm: str, seed: int, reporter: Reporter | None) -> dic
     result = fit(task, _fit_options(recipe, folder, arm), reporter)
     write_durably(folder / "weights.safetensors", save(_state(net)))
     started = time.perf_counter()
-    matrices = count_pixels(net, plan.dataset, split.test, recipe, scale)
+    matrices = count_pixels(net, farm, split.test, recipe, scale)
     total = sum(matrices.values(), ConfusionMatrix(len(farm.classes)))
     return {
         "arm": arm,
@@ -163,10 +159,7 @@ def _run(plan: PeersPlan, arm: str, seed: int, reporter: Reporter | None) -> dic
         "batch": recipe.finetune.batch,
         "tile_px": recipe.finetune.tile_px,
         "settings": list(plan.settings),
-        "threads": torch.get_num_threads(),
-        "commit": commit(),
-        "version": __version__,
-        "torch": torch.__version__,
+        **circumstances(),
     }
 
 
@@ -209,26 +202,3 @@ def _course(result: FitResult, folder: Path) -> dict[str, Any]:
         "num_reloads": result.num_reloads,
         "losses": losses,
     }
-
-
-def count_pixels(
-    net: nn.Module, dataset: Dataset, photos: tuple[Photo, ...], recipe: Recipe, scale: float
-) -> dict[str, ConfusionMatrix]:
-    """Count the pixels of every test photo, at the photo's own resolution.
-
-    Args:
-        net: Trained network.
-        dataset: Where the photos belong to.
-        photos: The test photos.
-        recipe: Its export settings cut the tiles.
-        scale: Working resolution, share of the photo's.
-    """
-    matrices = {}
-    for photo in photos:
-        image, mask = read_image(photo.path), read_mask(dataset.farm, photo)
-        class_map = predict_class_map(
-            net, resize_image(image, scale), recipe.export.tile_px, recipe.export.overlap_px
-        )
-        matrix = matrices[photo.name] = ConfusionMatrix(len(dataset.farm.classes))
-        matrix.add(mask, resize_class_map(class_map, (image.shape[0], image.shape[1])))
-    return matrices

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from weedseg import __version__
 from weedseg.bench.lines import append_line, claim, commit, file_name, finished, read_lines
@@ -236,23 +237,21 @@ def _run(
     weights, before = _pretrain(plan, name, pretraining, reporter)
     scale = working_scale(plan.dataset.farm.photos, recipe.data.scale)
     folder = plan.work / file_name(run_key(plan, name, pretrain_seed, finetune_seed)) / "finetune"
-    after = finetune(
-        plan.dataset.farm,
-        (split.train, split.val),
-        recipe,
-        FinetuneOptions(
-            folder=folder,
-            device=torch.device("cpu"),
-            seed=finetune_seed,
-            scale=scale,
-            init=weights,
-            resume=True,
-            phase=f"{name} fine-tune",
-        ),
-        reporter,
+    options = FinetuneOptions(
+        folder=folder,
+        device=torch.device("cpu"),
+        seed=finetune_seed,
+        scale=scale,
+        init=weights,
+        resume=True,
+        phase=f"{name} fine-tune",
     )
+    after = finetune(plan.dataset.farm, (split.train, split.val), recipe, options, reporter)
     photos = split.test if plan.read == "test" else development_photos(split)
-    matrices = _evaluate(plan.dataset.farm, photos, recipe, folder / "weights.safetensors", scale)
+    net = build_net(recipe.net, len(plan.dataset.farm.classes))
+    load_whole(net, folder / "weights.safetensors")
+    net.to(memory_format=torch.channels_last)
+    matrices = count_pixels(net, plan.dataset.farm, photos, recipe, scale)
     total = sum(matrices.values(), ConfusionMatrix(len(plan.dataset.farm.classes)))
     return {
         "arm": name,
@@ -279,6 +278,13 @@ def _run(
         "random_hidden_l1": before.get("random_hidden_l1"),
         "hidden_classes": before.get("hidden_classes"),
         "settings": list(plan.settings),
+        **circumstances(),
+    }
+
+
+def circumstances() -> dict[str, Any]:
+    """Say with what a run was made."""
+    return {
         "threads": torch.get_num_threads(),
         "commit": commit(),
         "version": __version__,
@@ -328,21 +334,24 @@ def development_photos(split: Split) -> tuple[Photo, ...]:
     return tuple(free[:: max(-(-len(free) // MOST_DEVELOPMENT), 1)])
 
 
-def _evaluate(
-    farm: Farm, photos: tuple[Photo, ...], recipe: Recipe, weights: Path, scale: float
+def count_pixels(
+    net: nn.Module, farm: Farm, photos: tuple[Photo, ...], recipe: Recipe, scale: float
 ) -> dict[str, ConfusionMatrix]:
-    """Count pixels of every test photo, at the photo's own resolution."""
-    net = build_net(recipe.net, len(farm.classes))
-    load_whole(net, weights)
-    net.to(memory_format=torch.channels_last)
+    """Count the pixels of every photo, at the photo's own resolution.
+
+    Args:
+        net: Trained network, in any layout.
+        farm: Where the photos belong to.
+        photos: Photos with masks.
+        recipe: Its export settings cut the tiles.
+        scale: Working resolution, share of the photo's.
+    """
     export, matrices = recipe.export, {}
     for photo in photos:
         image, mask = read_image(photo.path), read_mask(farm, photo)
         class_map = predict_class_map(
             net, resize_image(image, scale), export.tile_px, export.overlap_px
         )
-        matrices[photo.name] = ConfusionMatrix(len(farm.classes))
-        matrices[photo.name].add(
-            mask, resize_class_map(class_map, (image.shape[0], image.shape[1]))
-        )
+        matrix = matrices[photo.name] = ConfusionMatrix(len(farm.classes))
+        matrix.add(mask, resize_class_map(class_map, (image.shape[0], image.shape[1])))
     return matrices

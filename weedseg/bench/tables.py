@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from weedseg.bench.comparison import compare, holm
+from weedseg.bench.edge_table import draw_edge
 from weedseg.bench.lines import read_lines
 from weedseg.bench.peers_table import mean_and_range, peers_table, read_peers
 from weedseg.bench.serve_table import draw_serve
@@ -156,8 +157,28 @@ def draw_all(folder: Path) -> dict[str, str]:
         "runs": runs_table(read_lines(folder / "runs.jsonl")),
         "throughput": throughput_table(read_lines(folder / "throughput.jsonl")),
         "peers": peers_table(*read_peers(folder / "peers")),
+        "edge": draw_edge(folder / "edge"),
+        "synthetic": synthetic_table(read_lines(folder / "synthetic.jsonl")),
         "serve": draw_serve(folder / "serve"),
     }
+
+
+def synthetic_table(lines: Lines) -> str:
+    """Draw a Markdown table of networks that saw only synthetic photos, on real ones."""
+    rows = [
+        "| first weights | photos | plants against soil, IoU | ExG + Otsu | better on |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for line in {line["init"]: line for line in lines}.values():
+        cells = (
+            "ImageNet" if line["init"] == "imagenet" else "random",
+            str(line["num_photos"]),
+            f"{line['plant_iou']['all']:.2f}",
+            f"{line['exg_otsu_plant_iou']['all']:.2f}",
+            f"{100 * line['better_share']:.0f} % of them",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
 
 
 def throughput_table(lines: Lines) -> str:

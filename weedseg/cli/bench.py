@@ -327,9 +327,11 @@ def tables(
     from weedseg.bench.peers_table import draw_peers_plot
     from weedseg.bench.pretraining_plots import draw_plots
     from weedseg.bench.tables import draw_all, fill
+    from weedseg.serve.settings import settings_table
 
     for path in sorted((lines / "pretraining").glob("*.jsonl")):
         draw_plots(read_lines(path), path.parent)
-    text = readme.read_text(encoding="utf-8")
-    readme.write_text(fill(text, draw_all(lines)), encoding="utf-8")
+    drawn = {**draw_all(lines), "settings": settings_table()}
+    for page in (readme, lines / "README.md"):
+        page.write_text(fill(page.read_text(encoding="utf-8"), drawn), encoding="utf-8")
     draw_peers_plot(lines / "peers")
