@@ -59,7 +59,8 @@ def test_memory_beyond_the_arrays_does_not_follow_the_photo(make_colour_model, p
     assert found["arrays_per_px"] == 2
     # Tiles of 64 px are many: the plan of a photo takes 0.2 bytes per px.
     assert found["bytes_per_px"] == pytest.approx(2, abs=0.3)
-    assert max(found["rest_bytes"]) < 6 << 20
+    assert max(found["rest_bytes"]) - min(found["rest_bytes"]) < 1 << 20
+    assert max(found["rest_bytes"]) < 16 << 20
 
 
 def test_the_bare_runs_are_as_many_as_the_photo_has_tiles(colour_model, photos, monkeypatch):

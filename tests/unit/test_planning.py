@@ -147,6 +147,7 @@ def test_the_plan_changes_the_recipe(monkeypatch):
         seed=0,
         init="none",
         pretrain=True,
+        check={},
         resume=False,
         scale=1.0,
         notes=(),

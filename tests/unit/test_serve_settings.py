@@ -21,7 +21,6 @@ def test_flags_come_before_the_environment(monkeypatch):
     monkeypatch.setenv("WEEDSEG_QUEUE_LENGTH", "3")
     settings = read_settings(port=9001, host=None)
     assert (settings.port, settings.queue_length, settings.host) == (9001, 3, "127.0.0.1")
-    assert settings.is_loopback
 
 
 def test_mistakes_are_one_sentence(monkeypatch):

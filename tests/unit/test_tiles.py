@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weedseg.errors import TileError
@@ -20,6 +20,7 @@ def plans(draw):
     return plan_tiles(size, tile_px, overlap_px, origin, draw(st.sampled_from([1, 4, 32])))
 
 
+@settings(deadline=None)
 @given(plan=plans(), channels=st.sampled_from([(), (3,)]))
 def test_stitch_is_the_inverse_of_cut(plan, channels):
     shape = (*plan.size, *channels)
@@ -29,6 +30,7 @@ def test_stitch_is_the_inverse_of_cut(plan, channels):
     np.testing.assert_array_equal(stitch(plan, tiles), image)
 
 
+@settings(deadline=None)
 @given(plan=plans())
 def test_every_pixel_comes_from_the_nearest_tile_centre(plan):
     shape = (plan.tile_px, plan.tile_px)
@@ -45,6 +47,7 @@ def test_every_pixel_comes_from_the_nearest_tile_centre(plan):
     assert np.all(right[column_of, chosen] <= right.min(axis=1)[None, :] + 1)
 
 
+@settings(deadline=None)
 @given(plan=plans())
 def test_kept_parts_cover_every_pixel_once(plan):
     count = np.zeros(plan.size, int)

@@ -24,6 +24,8 @@ Hidden = npt.NDArray[np.bool_]
 CONTRAST_FLOOR = 0.05
 WINSORISED = 0.95
 GLARE, DEAD = 0.97, 0.02
+NOISE_MARGIN = 8
+"""Patches drawn around a tile's, so that its border is like its middle."""
 
 
 def complementary_masks(rng: np.random.Generator, grid: tuple[int, int], share: float) -> Hidden:
@@ -149,9 +151,12 @@ def structured_noise(rng: np.random.Generator, grid: tuple[int, int]) -> Grid:
 
     Its blobs are two to four patches wide and know nothing of the photo.
     """
-    white = rng.standard_normal(grid).astype(np.float32)
-    narrow, wide = (cv2.GaussianBlur(white, (0, 0), s, borderType=cv2.BORDER_WRAP) for s in (1, 2))
-    return ranks(np.asarray(narrow - wide, np.float32))
+    rows, columns = grid
+    margin = 2 * NOISE_MARGIN
+    white = rng.standard_normal((rows + margin, columns + margin)).astype(np.float32)
+    narrow, wide = (cv2.GaussianBlur(white, (0, 0), sigma) for sigma in (1, 2))
+    inside = (slice(NOISE_MARGIN, -NOISE_MARGIN),) * 2
+    return ranks(np.asarray((narrow - wide)[inside], np.float32))
 
 
 def ordered(scores: Grid, order: str, rng: np.random.Generator) -> Grid:
