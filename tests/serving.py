@@ -27,6 +27,8 @@ class Server:
         defaults = {"job_worker": "false", "requests_per_minute": 0, "infer_threads": 1}
         self._settings = {**defaults, **settings}
         self.url = ""
+        self.port = 0
+        """0 takes a free one."""
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Server:
@@ -48,13 +50,16 @@ class Server:
         own = {f"WEEDSEG_{name.upper()}": str(value) for name, value in self._settings.items()}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "weedseg", "serve", "--port", "0", "--data", self.data],
+                [sys.executable, "-m", "weedseg", "serve", *self._flags()],
                 stderr=log,
                 stdout=log,
                 cwd=ROOT,
                 env={**known, **own},
             )
         self._wait()
+
+    def _flags(self) -> list[str]:
+        return ["--port", str(self.port), "--data", str(self.data)]
 
     def _wait(self) -> None:
         end = time.monotonic() + START_S

@@ -273,6 +273,7 @@ def test_metrics_have_the_promised_names(client):
         r"weedseg_inflight 1\.0",
         r'weedseg_model_info\{model="peanut-lite0",precision="fp32",provider="cpu",version="\w+"',
         r'weedseg_jobs\{status="\w+"\} 0',
+        r"weedseg_jobs_waiting 0\.0",
     ):
         assert re.search(line, text), line
 

@@ -2,11 +2,13 @@
 
 import csv
 import io
+import signal
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
-from job_place import field_photo, kill_all, upload_over, zip_of
+from job_place import field_photo, upload_over, zip_of
 from PIL import Image
 from serving import Server
 
@@ -189,16 +191,29 @@ def test_the_same_key_gives_the_same_job_and_a_dismissed_one_is_gone(client):
     assert client.delete(url).status_code == 404
 
 
-def test_a_restart_keeps_everything(folder, tmp_path):
-    settings = {"model": folder / "colours.onnx", "job_worker": "false"}
-    with Server(tmp_path / "data", **settings) as server:
-        with server.client() as client:
-            photo = upload_over(client, "a.png", PHOTO)
-            waiting = execute(client, [photo]).headers["Location"]
-            assert client.get(waiting).json()["status"] == "accepted"
-            assert client.get(f"{waiting}/results").status_code == 409
-        kill_all(server)
-    settings["job_worker"] = "true"
-    with Server(tmp_path / "data", **settings) as server, server.client() as client:
-        assert finished(client, waiting)["status"] == "successful"
-        assert client.get(f"/v1/uploads/{photo}").json()["complete"]
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_killed_server_takes_all_its_processes_along_and_the_next_one_goes_on(
+    server, client, job
+):
+    photos = zip_of({f"{n:03d}.png": field_photo(n) for n in range(60)})
+    url = execute(client, [upload_over(client, "all.zip", photos)]).headers["Location"]
+    assert client.get(url).json()["status"] in ("accepted", "running")
+    assert client.get(f"{url}/results").status_code == 409
+    processes = server.processes()
+    assert len(processes) >= 5  # main process, HTTP, two decoders, job worker
+    server.stop(signal.SIGKILL)  # the main process alone
+    end = time.monotonic() + 10
+    while any(map(alive, processes)):
+        assert time.monotonic() < end, "processes stay behind"
+        time.sleep(0.05)
+    server.port = int(server.url.rpartition(":")[2])
+    server.start()
+    status = finished(client, url)
+    assert (status["status"], status["photos"]) == ("successful", {"total": 60, "bad": 0})
+    assert client.get(f"/jobs/{job['jobID']}").json() == job

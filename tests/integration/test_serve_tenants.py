@@ -86,7 +86,7 @@ SHARED = {
 PUBLIC = {
     "GET /healthz": "state of the service",
     "GET /readyz": "state of the service",
-    "GET /metrics": "sums over all tenants",
+    "GET /metrics": "sums over all tenants, to programs on this machine",
     "GET /v2": "name and version",
     "GET /v2/health/live": "state of the service",
     "GET /v2/health/ready": "state of the service",
@@ -94,6 +94,9 @@ PUBLIC = {
     "GET /openapi.json": "description of the service, on loopback only",
     "HEAD /openapi.json": "description of the service, on loopback only",
     "DELETE /v1/session": "without a session, nothing happens",
+    "GET /": "the web page",
+    "HEAD /": "the web page",
+    "MOUNT /web": "files of the web page",
 }
 """The same for everybody, without a key."""
 
@@ -361,6 +364,22 @@ def test_shared_routes_tell_nothing_of_a_tenant(world, route):
     answer = client.get(world.path(route, world.done, {}))
     assert answer.status_code == 200, answer.text
     assert _seen(world, answer) == set()
+
+
+def test_figures_are_shown_elsewhere_with_the_scope_admin_only(world):
+    weak = world.keys.make("key", "tenant-b", ["predict", "jobs", "models"])
+    url = "http://127.0.0.1:8000"
+    for address, headers in (
+        ("192.0.2.7", {}),
+        ("127.0.0.1", {"X-Forwarded-For": "192.0.2.7"}),
+        ("127.0.0.1", {"Host": "elsewhere.example"}),
+    ):
+        client = TestClient(world.app, base_url=url, client=(address, 50000), headers=headers)
+        assert client.get("/metrics").status_code == 401
+        for key, status in ((weak, 403), (world.key_b, 200), ("wrong", 401)):
+            answer = client.get("/metrics", headers={"X-API-Key": key})
+            assert answer.status_code == status, answer.text
+            assert _seen(world, answer) == set()
 
 
 def test_models_are_changed_with_the_scope_for_it_only(world):

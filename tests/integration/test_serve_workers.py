@@ -80,15 +80,9 @@ def test_the_work_of_a_removed_worker_is_adopted_by_the_others(place):
 
 def test_a_photo_that_kills_its_worker_is_tried_three_times(place):
     job_id = place.submit({"a.png": field_photo(1), "poison.png": field_photo(2)})
-    started = []
-
-    def over():
-        if not started or started[-1].poll() is not None:
-            started.append(place.start_worker(POISON))
-        return place.jobs.get(OWNER, job_id).finished_s
-
-    until(over, 90)
-    assert len(started) == MAX_ATTEMPTS + 1
+    place.start_worker(POISON)
+    place.wait([job_id], 90)
+    assert place.log().count("a worker ended: 9") == MAX_ATTEMPTS
     view = place.jobs.get(OWNER, job_id)
     assert (view.status, view.num_bad) == (JobStatus.SUCCESSFUL, 1)
     bad = place.jobs.photo(OWNER, job_id, 2)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from weedseg.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Model = Annotated[Path, typer.Option(help="A model file; golden/ beside it gives pictures.")]
 DEFAULT_MODEL = Path("models/peanut-lite0/model.onnx")
@@ -42,8 +39,9 @@ def serve(
     from weedseg.bench.serve import ServePlan, measure_serve, photo_files
     from weedseg.bench.serve_table import serve_table
 
-    files, lines = photo_files(photos, model), []
-    for number in _numbers(workers):
+    numbers, lines = _numbers(workers), []
+    files = photo_files(photos, model)
+    for number in numbers:
         plan = ServePlan(
             model=model,
             photos=files,
@@ -65,16 +63,16 @@ def serve(
     typer.echo(serve_table(lines))
 
 
-def _numbers(text: str) -> Iterator[int]:
+def _numbers(text: str) -> list[int]:
     """Read ``1,2``.
 
     Raises:
         ConfigError: It is something else.
     """
-    for part in text.split(","):
-        if not part.strip().isdecimal() or not 1 <= int(part) <= 64:
-            raise ConfigError(f"--workers {text}", "e.g. 1,2", "give numbers from 1 to 64")
-        yield int(part)
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and 1 <= int(part) <= 64 for part in parts):
+        raise ConfigError(f"--workers {text}", "e.g. 1,2", "give numbers from 1 to 64")
+    return [int(part) for part in parts]
 
 
 def batching(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import signal
 import threading
@@ -14,7 +15,7 @@ from fastapi import FastAPI
 
 import weedseg
 from weedseg.errors import WeedsegError
-from weedseg.serve.auth import refuse_open_network
+from weedseg.serve.auth import is_loopback, refuse_open_network
 from weedseg.serve.database import Database
 from weedseg.serve.jobs import JobQueue
 from weedseg.serve.keys import KeyStore
@@ -81,7 +82,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # Swagger and ReDoc pages load scripts from elsewhere
         redoc_url=None,
-        openapi_url="/openapi.json" if settings.is_loopback else None,
+        openapi_url="/openapi.json" if is_loopback(settings.host) else None,
     )
     for module in (health, predict, inference_protocol, models, session, uploads, jobs):
         app.include_router(module.router)
@@ -95,6 +96,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def app_for_server() -> FastAPI:
     """Build the app in the server's process, which logs JSON; granian calls it."""
+    _end_with_parent()
     set_up_service_logging()
     return create_app()
 
@@ -127,7 +129,7 @@ def open_services(
         predictor = Predictor(settings, shelf, metrics)
         stack.callback(predictor.close)
         services = _assemble(settings, predictor, database, keys, limits, condition or Condition())
-        metrics.watch_jobs(services.jobs.count_by_status)
+        metrics.watch_jobs(services.jobs.count_by_status, services.jobs.num_waiting)
         stack.enter_context(_sweeping(services))
         yield services
 
@@ -211,6 +213,21 @@ def _warm_up(services: Services) -> None:
         _log.error("not ready: %s", error)
     else:
         _log.info("ready" if not services.predictor.not_ready else services.predictor.not_ready)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is killed, or it would keep the port.
+
+    Decoders end when their input does, and the job worker watches its parent by itself.
+    """
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="weedseg-parent", daemon=True).start()
 
 
 def _drain_at_sigterm(services: Services) -> None:

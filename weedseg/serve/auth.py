@@ -110,13 +110,32 @@ def unauthorised(detail: str) -> Problem:
     return Problem(401, "Not signed in", detail, {"WWW-Authenticate": "Bearer"})
 
 
+def may_watch(
+    request: Request,
+    services: Annotated[Services, Depends(services_of)],
+    key: Annotated[str | None, Depends(key_of)],
+    token: CookieToken,
+) -> None:
+    """Let programs on this machine see the figures of the service, others with the scope admin.
+
+    Raises:
+        Problem: 401, 403 or 429, as by `signed_in`.
+    """
+    if not _is_local(request):
+        signed_in("admin")(request, services, key, token)
+
+
 def _is_open(request: Request, services: Services) -> bool:
     """Tell whether this request needs no key."""
+    local = is_loopback(services.settings.host) and _is_local(request)
+    return local and not services.keys.any_made()
+
+
+def _is_local(request: Request) -> bool:
+    """Tell whether a program on this machine asks: itself, and by a name that means the machine."""
     direct = request.client is not None and is_loopback(request.client.host)
     named = is_loopback(request.url.hostname or "")
-    proxied = any(name in request.headers for name in _PROXY_HEADERS)
-    local = is_loopback(services.settings.host) and direct and named and not proxied
-    return local and not services.keys.any_made()
+    return direct and named and not any(name in request.headers for name in _PROXY_HEADERS)
 
 
 def _is_own_page(request: Request) -> bool:

@@ -15,8 +15,8 @@ MAX_FRAMES = 16
 """A phone's JPEG holds previews and a TIFF its smaller copies; more is a film or an attack."""
 MAX_SIDE_PX = 65_500
 """JPEG cannot hold the overlay of a photo with a longer side."""
-EMPTY_FROM_PX = 16_000_000
-"""From this size on a photo must have some content."""
+EMPTY_FROM_PX = 10_000_000
+"""From this size on, where decoding may take 256 MiB, a photo must have some content."""
 MAX_PX_PER_BYTE = 50
 """A photo of a field takes more than a byte for so many pixels, a bomb of zeros far less."""
 

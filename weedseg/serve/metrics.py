@@ -63,13 +63,16 @@ class Metrics:
         finally:
             self.stages.labels(name).observe(time.perf_counter() - start)
 
-    def watch_jobs(self, count: Callable[[], Mapping[str, int]]) -> None:
-        """Ask for the number of jobs by status whenever the figures are read.
+    def watch_jobs(
+        self, count: Callable[[], Mapping[str, int]], num_waiting: Callable[[], int]
+    ) -> None:
+        """Ask for the jobs whenever the figures are read: they may be another process's.
 
         Args:
-            count: Returns status -> number.
+            count: Returns status -> number of jobs.
+            num_waiting: Returns the number of photos and other steps that are not done.
         """
-        self.registry.register(_JobCollector(count))
+        self.registry.register(_JobCollector(count, num_waiting))
 
     def text(self) -> bytes:
         """Write all figures in the text format of Prometheus."""
@@ -77,14 +80,23 @@ class Metrics:
 
 
 class _JobCollector(Collector):
-    def __init__(self, count: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(
+        self, count: Callable[[], Mapping[str, int]], num_waiting: Callable[[], int]
+    ) -> None:
         self._count = count
+        self._num_waiting = num_waiting
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        family = GaugeMetricFamily("weedseg_jobs", "Jobs by status", labels=["status"])
+        jobs, waiting = self.describe()
         for status, number in self._count().items():
-            family.add_metric([status], number)
-        yield family
+            jobs.add_metric([status], number)
+        waiting.add_metric([], self._num_waiting())
+        yield from (jobs, waiting)
 
     def describe(self) -> list[GaugeMetricFamily]:
-        return [GaugeMetricFamily("weedseg_jobs", "Jobs by status", labels=["status"])]
+        return [
+            GaugeMetricFamily("weedseg_jobs", "Jobs by status", labels=["status"]),
+            GaugeMetricFamily(
+                "weedseg_jobs_waiting", "Photos and other steps of jobs that are not done"
+            ),
+        ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,6 +16,8 @@ from weedseg.serve.schemas import InferenceRequest
 _REFERENCES = "#/components/schemas/{model}"
 _NAMED_BY_HAND: tuple[type[BaseModel], ...] = (ErrorBody, InferenceRequest, ProblemBody)
 """Models that routes refer to by name only."""
+_FOR_PROGRAMMERS = re.compile(r"^(Args|Returns|Raises):$.*", re.MULTILINE | re.DOTALL)
+"""Sections of a route's docstring that are for readers of the code."""
 
 
 def describe(app: FastAPI) -> None:
@@ -44,8 +47,16 @@ def _document(app: FastAPI) -> dict[str, Any]:
         schemas[model.__name__] = schema
     for path, item in document["paths"].items():
         for operation in item.values():
+            _keep_prose(operation)
             _add_common_problems(path, operation)
     return document
+
+
+def _keep_prose(operation: dict[str, Any]) -> None:
+    """Leave of a description what is for users of the service."""
+    prose = _FOR_PROGRAMMERS.sub("", operation.pop("description", "")).strip()
+    if prose:
+        operation["description"] = prose
 
 
 def _add_common_problems(path: str, operation: dict[str, Any]) -> None:

@@ -30,14 +30,20 @@ class Settings(BaseSettings):
         50 * _MIB, ge=1024, le=1 << 30, description="largest photo of one request, bytes"
     )
     max_pixels: int = Field(
-        100_000_000, ge=1, le=1_000_000_000, description="largest height x width of a photo, px"
+        52_000_000,
+        ge=1,
+        le=1_000_000_000,
+        description="largest height x width of a photo, px; more needs more decode_memory_bytes",
     )
     max_upload_bytes: int = Field(
         4 << 30, ge=1024, description="largest upload in chunks, zip or photo, bytes"
     )
     decode_workers: int = Field(2, ge=1, le=64, description="processes that decode photos")
     decode_memory_bytes: int = Field(
-        1280 * _MIB, ge=32 * _MIB, description="memory that decoding one photo may take, bytes"
+        768 * _MIB,
+        ge=32 * _MIB,
+        description="memory that each of them may take, bytes: 14 for every pixel and the file; "
+        "768 MiB fit phone photos of 50 MP, and a hostile file can cost as much; 256 MiB fit 16 MP",
     )
     decode_s: float = Field(10.0, gt=0, le=600, description="time that decoding may take, s")
     infer_workers: int = Field(1, ge=1, le=64, description="copies of the model that run at once")
@@ -60,11 +66,6 @@ class Settings(BaseSettings):
         None, pattern="^(tensorrt|cuda|cpu)$", description="tensorrt, cuda or cpu: no fall-back"
     )
     job_worker: bool = Field(True, description="run jobs in this process as well")
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach the service."""
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
 
     def to_environment(self) -> dict[str, str]:
         """Return the environment variables that make the same settings in another process."""

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
+from weedseg.serve.auth import RESPONSES, may_watch
 from weedseg.serve.metrics import CONTENT_TYPE
 from weedseg.serve.problems import Problem, problem_responses
 from weedseg.serve.schemas import State
@@ -22,7 +23,11 @@ async def healthz() -> State:
 
 @router.get("/readyz", responses=problem_responses(503))
 async def readyz(services: Annotated[Services, Depends(services_of)]) -> State:
-    """Tell whether photos are welcome: the model passed its self-test, the service goes on."""
+    """Tell whether photos are welcome: the model passed its self-test, the service goes on.
+
+    Raises:
+        Problem: 503 if they are not.
+    """
     reason = why_not_ready(services)
     if reason:
         raise Problem(503, "Not ready", reason, {"Retry-After": "2"})
@@ -32,10 +37,11 @@ async def readyz(services: Annotated[Services, Depends(services_of)]) -> State:
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    dependencies=[Depends(may_watch)],
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **RESPONSES},
 )
 def metrics(services: Annotated[Services, Depends(services_of)]) -> Response:
-    """Show the figures that Prometheus collects."""
+    """Show the figures that Prometheus collects: on this machine, or with the scope admin."""
     return Response(services.predictor.metrics.text(), media_type=CONTENT_TYPE)
 
 

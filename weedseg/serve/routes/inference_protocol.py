@@ -61,7 +61,11 @@ async def live() -> InferenceState:
 
 @router.get("/health/ready", response_model_exclude_none=True, responses=_errors(503))
 async def ready(services: Services_) -> InferenceState:
-    """Tell whether inference is possible."""
+    """Tell whether inference is possible.
+
+    Raises:
+        Problem: 503 while the service starts, stops or failed its self-test.
+    """
     reason = why_not_ready(services)
     if reason:
         raise Problem(503, "Not ready", reason, {"Retry-After": "2"})
@@ -96,7 +100,11 @@ def model_metadata(name: str, services: Services_) -> InferenceModel:
     responses=_errors(401, 403, 404, 429, 503),
 )
 def model_ready(name: str, services: Services_) -> InferenceState:
-    """Tell whether a model can be asked."""
+    """Tell whether a model can be asked.
+
+    Raises:
+        Problem: 404 for an unknown model, 503 while the service is not ready.
+    """
     model = services.models.get(name)
     reason = why_not_ready(services)
     if reason:

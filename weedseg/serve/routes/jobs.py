@@ -102,7 +102,11 @@ def execute(
         Header(min_length=1, max_length=100, description="the same again gives the same job"),
     ] = None,
 ) -> StatusInfo:
-    """Hand a job in; once this answers, it is done whatever crashes."""
+    """Hand a job in; once this answers, it is done whatever crashes.
+
+    Raises:
+        Problem: An upload is named twice or not there, or there is no room for the results.
+    """
     inputs = execution.inputs
     if len(set(inputs.photos)) != len(inputs.photos):
         raise Problem(422, "Unprocessable content", "an upload is named twice; expected once each")
@@ -218,7 +222,11 @@ def download_report(services: Work, who: Owner, job_id: JobId) -> FileResponse:
 def download_photo(
     services: Work, who: Owner, job_id: JobId, number: Number, kind: Kind
 ) -> FileResponse:
-    """Download a picture of a photo, or what is known of it as JSON, as soon as it is done."""
+    """Download a picture of a photo, or what is known of it as JSON, as soon as it is done.
+
+    Raises:
+        Problem: 404 without such a photo, or before it is done.
+    """
     photo = services.jobs.photo(who.owner, job_id, number)
     path = photo_file(services.jobs.job_folder(who.owner, job_id) / RESULTS, number, kind.value)
     if photo.status != StepStatus.DONE.value or not path.is_file():

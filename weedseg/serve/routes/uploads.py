@@ -199,7 +199,11 @@ async def append(
     upload_offset: Annotated[int, Header(ge=0, le=1 << 53, description="where the bytes go")],
     upload_checksum: Annotated[str, Header(max_length=200, description="sha1 or sha256")] = "",
 ) -> Response:
-    """Send bytes; what arrived counts even if the connection drops."""
+    """Send bytes; what arrived counts even if the connection drops.
+
+    Raises:
+        Problem: The offset, the kind or the checksum of the piece is wrong, or there is no room.
+    """
     if request.headers.get("content-type", "") != PIECE_TYPE:
         raise Problem(415, "Unsupported media type", f"expected {PIECE_TYPE}; send it as such")
     checksum = _checksum(upload_checksum)
