@@ -45,7 +45,7 @@ demo: $(VENV)/.installed
 
 FIELD_DATA ?= ../shared/field_data
 PEANUT := Peanut dataset, peanut crop and weeds, hand-held photos, Vietnam; CC BY-SA 4.0; Tran and Phan, IEEE Access 11 (2023) 82640
-FAILURES := leaves of the crop taken for weed; outlines of small weeds too thick; seedlings of a few pixels missed.
+FAILURES := broad-leaved weed seedlings taken for crop; thin grass blades missed; specks of false weed along the photo's border.
 SYNTHETIC := Synthetic photos drawn by weedseg synth; no licence needed
 
 # the released model: train on peanut and synthetic photos, then write card and checksums
