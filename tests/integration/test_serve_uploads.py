@@ -158,41 +158,40 @@ def test_termination_removes_the_file(client, server):
     assert list(server.data.glob(f"owners/*/uploads/{url.rpartition('/')[2]}")) == []
 
 
-def test_an_upload_goes_on_after_the_server_was_killed(tmp_path):
-    with Server(tmp_path / "data") as server:
-        with server.client() as client:
-            url = announce(client, 40 << 20)
-            gone = threading.Event()
+def test_an_upload_goes_on_after_the_server_was_killed(server):
+    with server.client() as client:
+        url = announce(client, 40 << 20)
+        gone = threading.Event()
 
-            def forever():
-                for _ in range(40 * 64):
-                    if gone.is_set():
-                        return
-                    yield bytes(1 << 14)
-                    time.sleep(0.0005)
-
-            def upload():
-                try:
-                    send(client, url, 0, forever())
-                except httpx.TransportError:
+        def forever():
+            for _ in range(40 * 64):
+                if gone.is_set():
                     return
+                yield bytes(1 << 14)
+                time.sleep(0.0005)
 
-            thread = threading.Thread(target=upload)
-            thread.start()
-            end = time.monotonic() + 30
-            (path,) = server.data.glob("owners/*/uploads/*")
-            while path.stat().st_size < 20 << 20 and time.monotonic() < end:
-                time.sleep(0.01)
-            kill_all(server)
-            gone.set()
-            thread.join()
-        server.start()
-        with server.client() as client:
-            offset = offset_of(client, url)
-            assert 16 << 20 <= offset <= path.stat().st_size  # told only once it is on the disk
-            assert send(client, url, offset, bytes((40 << 20) - offset)).status_code == 204
-            assert client.get(url).json()["complete"]
-        assert path.read_bytes() == bytes(40 << 20)
+        def upload():
+            try:
+                send(client, url, 0, forever())
+            except httpx.TransportError:
+                return
+
+        thread = threading.Thread(target=upload)
+        thread.start()
+        end = time.monotonic() + 30
+        (path,) = server.data.glob(f"owners/*/uploads/{url.rpartition('/')[2]}")
+        while path.stat().st_size < 20 << 20 and time.monotonic() < end:
+            time.sleep(0.01)
+        kill_all(server)
+        gone.set()
+        thread.join()
+    server.start()
+    with server.client() as client:
+        offset = offset_of(client, url)
+        assert 16 << 20 <= offset <= path.stat().st_size  # told only once it is on the disk
+        assert send(client, url, offset, bytes((40 << 20) - offset)).status_code == 204
+        assert client.get(url).json()["complete"]
+    assert path.read_bytes() == bytes(40 << 20)
 
 
 def test_one_writer_at_a_time(place):

@@ -7,6 +7,7 @@ decodes in its sandbox, segments, and answers JSON with areas, patches and run l
 
 from __future__ import annotations
 
+import os
 import platform
 import tempfile
 import time
@@ -136,8 +137,10 @@ def measure_serve(plan: ServePlan) -> dict[str, Any]:
 
 
 def machine_facts(segmenter: Segmenter) -> dict[str, Any]:
-    """Return what a line says about machine and versions."""
+    """Return what a line says about machine, how busy it was at the end, and versions."""
     return {
+        "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 1),
         "provider": segmenter.runtime.provider,
         "onnxruntime": segmenter.runtime.onnxruntime,
         "machine": platform.processor() or platform.machine(),

@@ -21,9 +21,7 @@ def serve(
         Path | None, typer.Option(help="Folder of photos; drawn from the golden one by default.")
     ] = None,
     workers: Annotated[str, typer.Option(help="Numbers of workers, e.g. 1,2.")] = "1,2",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each worker.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of bare runtime and service.")] = 5,
-    seconds: Annotated[float, typer.Option(min=0.5, help="Length of each turn.")] = 8.0,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Length of each of five turns.")] = 8.0,
     requests: Annotated[int, typer.Option(min=10, help="Photos at 70 % load.")] = 400,
     out: Annotated[Path, typer.Option(help="File of the lines.")] = LINES / "load.jsonl",
 ) -> None:
@@ -46,8 +44,6 @@ def serve(
             model=model,
             photos=files,
             workers=number,
-            threads=threads,
-            rounds=rounds,
             round_s=seconds,
             requests=requests,
         )
