@@ -22,7 +22,7 @@ RUN_FILES = {
     "pretrain/weights.safetensors",
     "pretrain/pretrain.json",
     "pretrain/metrics.jsonl",
-    "pretrain/pictures/stage-05-of-05.png",
+    "pretrain/pictures/stage-02-of-02.png",
     "pretrain/checkpoints/step-000000006.pt",
     "pretrain/checkpoints/step-000000006.sha256",
     "finetune/weights.safetensors",

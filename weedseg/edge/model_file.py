@@ -80,10 +80,10 @@ def read_model_file(
         )
     metadata = parse_metadata(findings.metadata, name)
     own = findings.metadata.get(CHECKSUM_KEY)
-    if own is not None and own != f'"{findings.content_sha256}"':
+    if own != f'"{findings.content_sha256}"':
         raise ModelFileError(
             f"{name}: damaged, its content differs from the checksum inside it",
-            f"{own[1:13]}...",
+            f"{own[1:13]}..." if own else f"metadata {CHECKSUM_KEY}",
             "copy or export it again",
         )
     return ModelFile(name=name, data=data, sha256=found, metadata=metadata)

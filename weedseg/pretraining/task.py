@@ -195,7 +195,7 @@ class PretrainTask:
         """Choose the hidden patches of one tile as this step of training would, (L,)."""
         hard = selection.hard_share_at(step, self.recipe.selection, self.config)
         scores = self.cache.lookup(batch.photos[i], batch.rows[i], batch.columns[i])
-        if self.recipe.scoring.source == "noise":
+        if self.recipe.scoring.source == "noise" and hard > 0:
             scores = structured_noise(rng, (batch.rows.shape[1], batch.rows.shape[2]))
         flat = None if scores is None else scores.ravel()
         return self._draw(rng, flat, batch.rows[i].size, self.config.hidden_share, hard)
