@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import re
 from datetime import datetime, timezone
 from email.utils import format_datetime
@@ -27,6 +28,7 @@ VERSION = "1.0.0"
 EXTENSIONS = "creation,expiration,termination,checksum"
 PIECE_TYPE = "application/offset+octet-stream"
 _BUFFER_BYTES = 1 << 20
+_DRAINED_BYTES = 64 << 20
 _MISMATCH: dict[int | str, dict[str, Any]] = {
     460: {**problem_responses(400)[400], "description": "Checksum mismatch"}
 }
@@ -204,11 +206,17 @@ async def append(
     Raises:
         Problem: The offset, the kind or the checksum of the piece is wrong, or there is no room.
     """
-    if request.headers.get("content-type", "") != PIECE_TYPE:
-        raise Problem(415, "Unsupported media type", f"expected {PIECE_TYPE}; send it as such")
-    checksum = _checksum(upload_checksum)
     uploads = services.uploads
-    writer = await run_in_threadpool(uploads.open, who.owner, upload_id, upload_offset, checksum)
+    try:
+        if request.headers.get("content-type", "") != PIECE_TYPE:
+            raise Problem(415, "Unsupported media type", f"expected {PIECE_TYPE}; send it as such")
+        checksum = _checksum(upload_checksum)
+        writer = await run_in_threadpool(
+            uploads.open, who.owner, upload_id, upload_offset, checksum
+        )
+    except Problem:
+        await _drain(request)
+        raise
     try:
         await _receive(request, writer)
     finally:
@@ -217,6 +225,19 @@ async def append(
         raise Problem(460, "Checksum mismatch", "the bytes changed on the way; send them again")
     upload = await run_in_threadpool(uploads.get, who.owner, upload_id)
     return Response(status_code=204, headers=_headers(services, upload))
+
+
+async def _drain(request: Request) -> None:
+    """Read what a refused client still sends, up to a limit.
+
+    A connection that is closed while a client writes may cost it the answer.
+    """
+    left = _DRAINED_BYTES
+    with contextlib.suppress(ClientDisconnect):
+        async for piece in request.stream():
+            left -= len(piece)
+            if left < 0:
+                return
 
 
 async def _receive(request: Request, writer: UploadWriter) -> None:
