@@ -11,6 +11,7 @@ import pytest
 from weedseg.bench.lines import read_lines
 from weedseg.bench.pretraining import Dataset, Plan, development_photos, run_plan
 from weedseg.bench.throughput import measure_throughput, with_few_steps
+from weedseg.cli import main
 from weedseg.config import load_recipe
 from weedseg.data.index import index_farm
 from weedseg.data.splits import make_split
@@ -130,6 +131,17 @@ def test_pretraining_on_another_set_sees_that_set(
     assert (own["pretrain_dataset"], cross["pretrain_dataset"]) == ("tiny", "other")
     assert set(own["counts"]) == set(cross["counts"])
     assert own["random_hidden_l1"] != cross["random_hidden_l1"]
+
+
+@pytest.mark.real_data
+def test_the_quick_benchmark_runs_from_the_command_line(field_data: Path, tmp_path: Path) -> None:
+    arguments = ["bench", "pretraining", "--data", str(field_data), "--arms", "N,R,P,S+", "--quick"]
+    assert main([*arguments, "--out", str(tmp_path), "--work", str(tmp_path / "work")]) == 0
+    lines = read_lines(tmp_path / "cwfid.jsonl")
+    assert [line["arm"] for line in lines] == ["N", "R", "P", "S+"]
+    assert {line["num_test"] for line in lines} == {21}
+    assert lines[2]["same_as"] == "R"
+    assert len({line["pretrain_steps"] for line in lines[1:]}) == 1
 
 
 def test_throughput_line_compares_loop_and_bare_step(dataset: Dataset) -> None:

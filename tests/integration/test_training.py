@@ -425,6 +425,8 @@ def test_only_selective_modes_score_and_all_report_it(modes):
         assert bool(borders) == scores
         assert all(-1 <= line["gradient_correlation"] <= 1 for line in borders)
         assert all("random_hidden_l1" in line for line in metrics(modes / name) if "stage" in line)
+        # Before batch norm learns whole tiles, or the figure would be another network's.
+        assert summary["random_hidden_l1"] == metrics(modes / name)[-1]["random_hidden_l1"]
 
 
 def test_hidden_classes_are_reported_against_their_base_rate(modes):

@@ -145,12 +145,18 @@ def recorded_run(
     }
 
 
+def pretraining_files(folder: Path) -> list[Path]:
+    """List the line files of the core comparison; until there is one, those of the first table.
+
+    They lie apart, because their runs have the same names and another network.
+    """
+    core = folder / "pretraining"
+    return sorted(core.glob("*.jsonl")) or sorted((core / "first").glob("*.jsonl"))
+
+
 def draw_all(folder: Path) -> dict[str, str]:
     """Draw every table that the lines of a folder allow, by name."""
-    found = {
-        path.stem: read_lines(path) for path in sorted((folder / "pretraining").glob("*.jsonl"))
-    }
-    rows = [line for lines in found.values() for line in lines]
+    rows = [line for path in pretraining_files(folder) for line in read_lines(path)]
     return {
         "pretraining": f"{pretraining_table(rows)}\n{verdict(rows)}" if rows else "",
         "comparison": comparison_table(rows),

@@ -326,10 +326,10 @@ def tables(
     from weedseg.bench.lines import read_lines
     from weedseg.bench.peers_table import draw_peers_plot
     from weedseg.bench.pretraining_plots import draw_plots
-    from weedseg.bench.tables import draw_all, fill
+    from weedseg.bench.tables import draw_all, fill, pretraining_files
     from weedseg.serve.settings import settings_table
 
-    for path in sorted((lines / "pretraining").glob("*.jsonl")):
+    for path in pretraining_files(lines):
         draw_plots(read_lines(path), path.parent)
     drawn = {**draw_all(lines), "settings": settings_table()}
     for page in (readme, lines / "README.md"):

@@ -169,7 +169,9 @@ def hidden_plot(pretraining: Mapping[str, Any]) -> str | None:
     with drawing.style():
         figure, axes = drawing.figure(6.4, 3.2)
         names = list(stages[0])
-        for name, colour in zip(names, drawing.COLOURS * (len(names) // 6 + 1)):
+        others = iter(drawing.COLOURS * (len(names) // len(drawing.COLOURS) + 1))
+        for name in names:
+            colour = _ROLE_COLOURS.get(name) or next(others)
             ratios = [s[name]["hidden"] / s[name]["base"] if s[name]["base"] else 1 for s in stages]
             axes.plot(range(1, len(stages) + 1), ratios, marker="o", color=colour, label=name)
         axes.axhline(1, color=GREY, linewidth=0.8)

@@ -86,9 +86,10 @@ def pretrain(
         "hidden_classes": task.log.class_shares(farm.classes.names),
     }
     if leader:
-        reestimate_batch_norm(net, pool, recipe, options.seed)
+        # Before the statistics of whole tiles: with those the network draws hidden patches badly.
         summary["random_hidden_l1"] = task.random_hidden_l1()
         write_picture(task, max(recipe.pretrain.steps - 1, 0), folder)
+        reestimate_batch_norm(net, pool, recipe, options.seed)
         write_durably(options.folder / "weights.safetensors", dump_weights(net))
         write_durably(
             options.folder / "pretrain.json",
