@@ -24,7 +24,7 @@ class Grid:
     crs: str
     """Metric CRS, as text that PROJ reads."""
     corner: tuple[float, float]
-    """Where row 0 and column 0 begin, (x, y), m; rows go along the heading, columns to its right."""
+    """Where row 0 and column 0 begin, (x, y) m; rows go along the heading, columns to its right."""
     heading_deg: float
     """Direction of travel, degrees clockwise from grid north, 0 <= heading < 180."""
     cell_m: tuple[float, float]
