@@ -41,6 +41,8 @@ class DataConfig:
     """Working resolution as a share of the photo's, 0-1; 0 chooses: 1 up to 1600 px, less above."""
     mm_per_px: float = 0.0
     """Ground resolution of every photo that names none, mm; 0 is unknown."""
+    crop: str = ""
+    """Crop that grows on the photos, e.g. peanut; the model file says that it was tested on it."""
     palette: dict[str, str] = field(default_factory=dict)
     """Mask colours, '#rrggbb' -> class name (or 'ignore')."""
     classes: list[dict[str, Any]] = field(default_factory=list)

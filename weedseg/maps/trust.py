@@ -96,9 +96,9 @@ def trust_in(properties: Mapping[str, Any], crop: str) -> Trust:
         crop: Crop that grows on the field, as the user names it; '' is unknown.
     """
     metrics = properties.get("metrics")
-    crops = [str(name) for name in properties.get("crops") or []]
     if not isinstance(metrics, Mapping) or not isinstance(metrics.get("miou"), float):
         return Trust(evaluated=False, note=f"{UNTESTED}: this model was never evaluated")
+    crops = [str(name) for name in metrics.get("crops") or []]
     if crop.strip().casefold() not in {name.casefold() for name in crops}:
         known = ", ".join(crops) or "a crop that its file does not name"
         here = f"here grows {crop}" if crop else "which crop grows here was not said"

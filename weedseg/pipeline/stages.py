@@ -22,6 +22,7 @@ from weedseg.nets.prediction import predict_class_map
 from weedseg.nets.segmenter import SegmentationNet, build_net
 from weedseg.nets.weights import load_whole
 from weedseg.pipeline.calibrating import calibrate
+from weedseg.pipeline.figures import model_metrics
 from weedseg.pipeline.run import Run
 from weedseg.pretraining.run import PretrainOptions, pretrain
 from weedseg.training import distributed
@@ -183,17 +184,6 @@ def _evaluation_note(run: Run) -> str:
     return "within-field" if run.split.within_field else f"held out by {run.split.basis}"
 
 
-def _metrics(run: Run) -> dict[str, Any] | None:
-    found = run.folder.read("evaluation.json")
-    if not found or found.get("miou") is None:
-        return None
-    return {
-        "miou": found["miou"],
-        "iou": {name: value for name, value in found["iou"].items() if value is not None},
-        "num_photos": found["num_photos"],
-    }
-
-
 def export_stage(run: Run, force: bool = False) -> dict[str, Any]:
     """Write ``model.onnx``, proven to equal the trained network; returns the parity figures.
 
@@ -222,7 +212,8 @@ def describe_stage(run: Run) -> None:
     Raises:
         OutputError: The disk is full.
     """
-    add_figures(run.folder.model, _metrics(run), _evaluation_note(run))
+    metrics = model_metrics(run.folder.read("evaluation.json"), run.recipe.data.crop)
+    add_figures(run.folder.model, metrics, _evaluation_note(run))
 
 
 def parity_photos(run: Run, net: SegmentationNet) -> list[Image]:
