@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import math
 import re
 import secrets
 import time
@@ -37,6 +38,8 @@ OPEN_OWNER = "local"
 COARSE_S = 3600.0
 """The last use of a key is known this exactly, which spares a write per request, s."""
 
+NONE_HOLDS_S = 1.0
+"""That no key was ever made is believed so long; a request needs no look into the database then."""
 _KEY = re.compile(r"weedseg_(?P<id>[0-9a-f]{12})_(?P<secret>[A-Za-z0-9_-]{43})")
 
 _log = logging.getLogger(__name__)
@@ -98,6 +101,7 @@ class KeyStore:
         self._database = database
         self._clock = clock
         self._any_made = False
+        self._none_until_s = -math.inf
 
     def make(
         self, name: str, owner: str, scopes: Collection[str], expires_s: float | None = None
@@ -129,6 +133,7 @@ class KeyStore:
         )
         with self._database.begin() as session:
             session.add(row)
+        self._any_made = True
         return f"weedseg_{key_id}_{secret}"
 
     def verify(self, key: str) -> Principal | None:
@@ -164,7 +169,9 @@ class KeyStore:
 
     def any_made(self) -> bool:
         """Tell whether a key was ever made, be it revoked or expired by now."""
-        if not self._any_made:  # never becomes false again
+        now_s = time.monotonic()
+        if not self._any_made and now_s >= self._none_until_s:  # never becomes false again
+            self._none_until_s = now_s + NONE_HOLDS_S
             with self._database.read() as session:
                 self._any_made = session.scalar(select(ApiKey.key_id).limit(1)) is not None
         return self._any_made
