@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from weedseg.bench.comparison import compare, holm
+from weedseg.bench.cost import cost_table
 from weedseg.bench.edge_table import draw_edge
 from weedseg.bench.lines import read_lines
 from weedseg.bench.peers_table import mean_and_range, peers_table, read_peers
@@ -162,6 +163,7 @@ def draw_all(folder: Path) -> dict[str, str]:
         "comparison": comparison_table(rows),
         "runs": runs_table(read_lines(folder / "runs.jsonl")),
         "throughput": throughput_table(read_lines(folder / "throughput.jsonl")),
+        "cost": cost_table(read_lines(folder / "cost.jsonl")),
         "peers": peers_table(*read_peers(folder / "peers")),
         "edge": draw_edge(folder / "edge"),
         "synthetic": synthetic_table(read_lines(folder / "synthetic.jsonl")),

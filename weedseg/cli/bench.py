@@ -122,6 +122,37 @@ def throughput(
 
 
 @bench.command()
+def cost(
+    data: DataRoot,
+    *,
+    dataset: Annotated[str, typer.Option(help="cwfid or peanut.")] = "cwfid",
+    settings: options.Settings = None,
+    out: Annotated[Path, typer.Option(help="File of the lines, written anew.")] = LINES
+    / "cost.jsonl",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Measure how pretraining's cost grows with tile size, photos and stages.
+
+    Raises:
+        ConfigError: Data set or setting is unknown.
+    """
+    import torch
+
+    from weedseg.bench.cost import cost_table, measure_cost
+    from weedseg.bench.lines import append_line
+    from weedseg.bench.pretraining import SCALES, load_dataset
+    from weedseg.config import load_recipe
+
+    torch.set_num_threads(threads)
+    recipe = load_recipe("default", list(settings or (f"data.scale={SCALES[dataset]}",)))
+    lines = measure_cost(load_dataset(dataset, data / dataset), recipe)
+    out.unlink(missing_ok=True)
+    for line in lines:
+        append_line(out, line)
+    typer.echo(cost_table(lines))
+
+
+@bench.command()
 def synthetic(
     data: DataRoot,
     *,
@@ -323,6 +354,7 @@ def tables(
     lines: Annotated[Path, typer.Option(help="Folder of all lines.")] = LINES,
 ) -> None:
     """Draw the tables of a Markdown file, and the plots, anew from the committed lines."""
+    from weedseg.bench.cost import draw_cost
     from weedseg.bench.lines import read_lines
     from weedseg.bench.peers_table import draw_peers_plot
     from weedseg.bench.pretraining_plots import draw_plots
@@ -335,3 +367,4 @@ def tables(
     for page in (readme, lines / "README.md"):
         page.write_text(fill(page.read_text(encoding="utf-8"), drawn), encoding="utf-8")
     draw_peers_plot(lines / "peers")
+    draw_cost(read_lines(lines / "cost.jsonl"), lines)
