@@ -175,10 +175,11 @@ def _with_scores(run: Run, details: ModelDetails) -> ModelDetails:
     """Add the scores of the evaluation, which were measured with model.onnx."""
     from dataclasses import replace
 
-    found = run.folder.read("evaluation.json")
-    if not found or found.get("miou") is None:
+    from weedseg.pipeline.figures import model_metrics
+
+    metrics = model_metrics(run.folder.read("evaluation.json"), run.recipe.data.crop)
+    if metrics is None:
         return details
-    metrics = {"miou": found["miou"], "iou": found["iou"], "num_photos": found["num_photos"]}
     note = f"{details.evaluation_note}; measured with model.onnx"
     return replace(details, metrics=metrics, evaluation_note=note)
 
