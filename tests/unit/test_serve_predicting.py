@@ -5,6 +5,7 @@ import io
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +230,16 @@ def test_many_patches_are_cut_off_and_it_is_said(predictor):
     told = answers.to_json(predictor.predict(buffer.getvalue(), "a.png"))
     assert len(told["patches"]) == answers.MAX_PATCHES
     assert str(34 * 34 - answers.MAX_PATCHES) in told["warnings"][0]
+
+
+@pytest.mark.parametrize(("score", "num_warnings"), [(None, 0), (0.9, 0), (1.1, 1)])
+def test_a_photo_unlike_those_of_the_training_is_announced(predictor, score, num_warnings):
+    buffer = io.BytesIO()
+    PillowImage.new("RGB", (60, 40)).save(buffer, "PNG")
+    found = predictor.predict(buffer.getvalue(), "a.png")
+    found = replace(found, result=replace(found.result, ood_score=score))
+    warnings = answers.to_json(found)["warnings"]
+    assert len([text for text in warnings if "unlike the photos" in text]) == num_warnings
 
 
 # --- queue -------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ def to_json(prediction: Prediction, mm_per_px: float | None = None) -> dict[str,
     height, width = result.class_map.shape
     patches, left_out = _patches(prediction)
     warnings = [_warn_scale(prediction, mm_per_px)] if mm_per_px else []
+    warnings.append(_warn_foreign(prediction))
     if left_out:
         warnings.append(f"{left_out} smaller patches are left out of the list, not of the areas.")
     return {
@@ -146,6 +147,17 @@ def _patches_of(prediction: Prediction, number: int, name: str) -> tuple[list[di
             }
         )
     return patches, int(count) - 1
+
+
+def _warn_foreign(prediction: Prediction) -> str:
+    """Say so when a photo looks unlike those of the training."""
+    score = prediction.result.ood_score
+    if score is None or score <= 1:
+        return ""
+    return (
+        "This photo looks unlike the photos that the model learned from: another crop, soil, light "
+        "or camera. Check its result before you rely on it."
+    )
 
 
 def _warn_scale(prediction: Prediction, mm_per_px: float) -> str:

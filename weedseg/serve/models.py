@@ -58,9 +58,10 @@ class ServedModel:
         if not self.evaluated:
             return "This model was never evaluated: its accuracy is unknown."
         metrics = self.metadata.properties["metrics"]
+        crop = " and ".join(metrics.get("crops") or []) or "the crop that it learned"
         basis = str(self.metadata.properties.get("evaluation_note") or "on its own data")
         return (
-            f"Evaluated on {metrics.get('num_photos', '?')} photos of the crop that it learned "
+            f"Evaluated on {metrics.get('num_photos', '?')} photos of {crop} "
             f"({basis}; mean IoU {metrics['miou']:.2f}), never on yours: check a few results "
             "before you rely on them."
         )
