@@ -24,7 +24,7 @@ from weedseg.data.importers.items import ImportOptions
 from weedseg.data.index import index_farm
 from weedseg.data.masks import read_mask
 from weedseg.data.mosaics import Mosaic
-from weedseg.data.outlines import Drawing, Outlines
+from weedseg.data.outlines import Drawing, Outlines, read_outlines
 from weedseg.data.shapes import fill_polygon
 from weedseg.data.writing import write_collection
 from weedseg.errors import ConfigError, FieldDataError, MaskError, WeedsegError
@@ -392,3 +392,20 @@ def test_memory_does_not_grow_with_the_orthomosaic(tmp_path, soak_share):
     height, width = (n % 256 or 256 for n in size)
     part = np.moveaxis(noise, 0, 2)[-height:, -width:]
     np.testing.assert_array_equal(read_image(last)[-300:, -300:], part)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"features": [], "crs": {"type": "link", "properties": {"href": "http://127.0.0.1:9"}}}',
+        '{"type": "FeatureCollection", "features": [], "crs": "http://127.0.0.1:9/crs"}',
+        "<OGRVRTDataSource/>",
+        "[1, 2]",
+    ],
+)
+def test_outlines_that_point_elsewhere_are_refused_unopened(tmp_path, monkeypatch, text):
+    path = tmp_path / "outlines.geojson"
+    path.write_text(text)
+    monkeypatch.setattr(pyogrio, "list_layers", None)  # GDAL must not even look
+    with pytest.raises(FieldDataError, match=r"no JSON|does not name"):
+        read_outlines(path, "")

@@ -6,6 +6,7 @@ right, y down, from its upper left corner.
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -74,6 +75,8 @@ def read_outlines(path: Path, column: str) -> Outlines:
         with path.open("rb") as file:
             if not file.read(len(head)) == head or str(path).startswith("/vsi"):
                 raise FieldDataError(f"{path} is no {driver} file", "polygons", "export it again")
+        if driver == "GeoJSON":
+            _check_geojson(path)
         layer = _layer(path.resolve())
         if pyogrio.read_info(path.resolve(), layer=layer)["driver"] != driver:
             raise FieldDataError(f"{path} is no {driver} file", "polygons", "export it again")
@@ -158,6 +161,25 @@ class Drawing:
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
                 rasterize(shapes, out=mask, transform=moved)
         return mask
+
+
+def _check_geojson(path: Path) -> None:
+    """Check that GDAL will take a file for GeoJSON, and fetch nothing for it.
+
+    Raises:
+        FieldDataError: It is no JSON object, or its CRS is a link, which GDAL would follow.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise FieldDataError(
+            f"{path} cannot be read: it is no JSON", "GeoJSON", "export it again"
+        ) from error
+    crs = data.get("crs") if isinstance(data, dict) else path
+    if crs is not None and not (isinstance(crs, dict) and crs.get("type") == "name"):
+        raise FieldDataError(
+            f"{path} does not name its CRS", "GeoJSON with a CRS by name or none", "export it again"
+        )
 
 
 def _layer(path: Path) -> str:
