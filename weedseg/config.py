@@ -149,8 +149,12 @@ class ScoringConfig:
     model: edges, excess green, and band-passed noise drawn for every tile."""
     order: str = "hardest"
     """hardest; as controls easiest, or shuffled within the photo."""
-    masks: str = "pair"
-    """pair: two complementary masks; random: num_masks independent ones."""
+    error: str = "colour"
+    """colour: how wrong the colour of a hidden patch is, brightness aside; structure: L1 +
+    (1 - SSIM) as published; reducible: that at half resolution, divided by contrast."""
+    masks: str = "training"
+    """training: those that training steps drew, whose errors are known at no cost; pair: two
+    complementary masks of whole photos; random: num_masks independent ones."""
     num_masks: int = 5
     """Masks per photo when masks = 'random'."""
     hidden_only: bool = True
@@ -159,8 +163,6 @@ class ScoringConfig:
     """ema or model: which weights score."""
     ema_decay: float = 0.99
     """Decay of the exponential moving average per step."""
-    reducible: bool = True
-    """Low-pass first, divide by contrast, drop glare, winsorise, rank: prefer learnable error."""
     time_share: float = 0.06
     """Share of pretraining time that scoring may take, 0-1; photos beyond it keep random masks."""
 
@@ -168,7 +170,8 @@ class ScoringConfig:
         """Check ranges."""
         _check_choice("scoring.source", self.source, ("error", "gradient", "vegetation", "noise"))
         _check_choice("scoring.order", self.order, ("hardest", "easiest", "shuffled"))
-        _check_choice("scoring.masks", self.masks, ("pair", "random"))
+        _check_choice("scoring.error", self.error, ("colour", "structure", "reducible"))
+        _check_choice("scoring.masks", self.masks, ("training", "pair", "random"))
         _check_range("scoring.num_masks", self.num_masks, 1, 100)
         _check_choice("scoring.teacher", self.teacher, ("ema", "model"))
         _check_range("scoring.ema_decay", self.ema_decay, 0, 1)

@@ -139,10 +139,25 @@ def test_what_a_checkpoint_of_the_pretraining_holds(whole):
     state = newest(whole / "pretrain")
     assert state["step"] == 12
     assert state["task"]["cache"]["grids"]
+    assert state["task"]["step_errors"]["sums"].keys() == state["task"]["cache"]["grids"].keys()
+    assert state["task"]["log"]["counts"]
+
+
+def test_a_killed_run_that_scores_by_a_teacher_goes_on_to_the_last_bit(trainer, tmp_path):
+    name, settings = LONG
+    recipe = (name, (*settings, "scoring.masks=pair"))
+    assert trainer.run("pretrain", tmp_path / "whole", recipe=recipe) == 0
+    process = trainer.start("pretrain", tmp_path / "killed", recipe=recipe)
+    wait_for_step(tmp_path / "killed", 7)
+    os.kill(process, signal.SIGKILL)
+    assert trainer.wait() == -signal.SIGKILL
+    assert trainer.run("pretrain", tmp_path / "killed", recipe=recipe, resume=True) == 0
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    state = newest(tmp_path / "killed")
+    assert differences(state, newest(tmp_path / "whole")) == []
     assert state["task"]["teacher"].keys() == state["net"].keys()
     head = [state[k] if k == "net" else state["task"][k] for k in ("net", "teacher")]
     assert not torch.equal(*(part["head.weight"] for part in head))
-    assert state["task"]["log"]["counts"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -489,7 +504,7 @@ def test_the_hardest_of_several_cuts_is_taken(tiny_farm, tiny_recipe, tmp_path):
 @pytest.mark.parametrize("share", [0.0, 0.06, 0.2, 0.5])
 def test_a_stage_scores_what_it_can_afford(tiny_farm, tiny_recipe, tmp_path, share):
     options = pretraining.PretrainOptions(folder=tmp_path, device=torch.device("cpu"), seed=0)
-    recipe = tiny_recipe("default", f"scoring.time_share={share}")
+    recipe = tiny_recipe("default", "scoring.masks=pair", f"scoring.time_share={share}")
     task = pretraining.build_task(tiny_farm, tiny_farm.photos, recipe, options)
     order = list(range(8))
     cost = 96 * 128 / 64**2 * 2 * FORWARD_SHARE  # of a photo, in tiles of a training step
@@ -510,7 +525,7 @@ def test_photos_beyond_the_budget_keep_random_masks(
         return real(self, net, photos, seed)
 
     monkeypatch.setattr(PhotoScorer, "score_all", spy)
-    recipe = tiny_recipe("default", "scoring.time_share=0.3")
+    recipe = tiny_recipe("default", "scoring.masks=pair", "scoring.time_share=0.3")
     summary = pretrain_tiny(tmp_path, recipe)
     cost, batch = 96 * 128 / 64**2 * 2 * FORWARD_SHARE, recipe.pretrain.batch
     assert [len(photos) for photos in scored] == [int(0.3 / 0.7 * 3 * batch / cost)] * 2
@@ -523,7 +538,8 @@ def test_photos_beyond_the_budget_keep_random_masks(
 
 
 def test_no_time_for_scoring_is_random_masking(pretrain_tiny, tiny_recipe, tmp_path):
-    pretrain_tiny(tmp_path / "S+", tiny_recipe("default", "scoring.time_share=0.0"))
+    settings = ("scoring.masks=pair", "scoring.time_share=0.0")
+    pretrain_tiny(tmp_path / "S+", tiny_recipe("default", *settings))
     pretrain_tiny(tmp_path / "P", tiny_recipe("random-staged"))
     assert weights(tmp_path / "S+") == weights(tmp_path / "P")
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from weedseg.data.augment import Cut, take_cut
 from weedseg.pretraining import patches, scoring
+from weedseg.pretraining.step_errors import StepErrors
 
 grids = st.tuples(st.integers(1, 9), st.integers(1, 9))
 
@@ -150,8 +151,36 @@ def test_low_pass_forgives_fine_texture():
     checks = (torch.arange(32)[:, None] + torch.arange(32)) % 2
     target = (0.4 + 0.2 * checks).expand(1, 3, 32, 32)
     found = torch.full_like(target, 0.5)
-    assert scoring.error_map(found, target, low_pass=True).abs().max() < 1e-3
-    assert scoring.error_map(found, target, low_pass=False).min() > 0.1
+    assert scoring.error_map(found, target, "reducible").abs().max() < 1e-3
+    assert scoring.error_map(found, target, "structure").min() > 0.1
+
+
+def test_the_error_of_colour_does_not_see_brightness():
+    target = torch.full((1, 3, 32, 32), 0.4)
+    brighter, greener = target + 0.2, target.clone()
+    greener[:, 1] += 0.3
+    assert scoring.error_map(brighter, target, "colour").abs().max() < 1e-6
+    found = scoring.error_map(greener, target, "colour")
+    assert found.shape == (1, 32, 32)
+    assert torch.allclose(found, torch.tensor(0.4 / 3), atol=1e-6)
+
+
+def test_steps_give_every_patch_the_mean_of_what_they_measured():
+    measured = StepErrors()
+    at = (np.array([0, 0, 1]), np.array([0, 1, 0]))
+    measured.add(3, (2, 3), at, np.array([2.0, 4.0, 6.0], np.float32))
+    measured.add(3, (2, 3), (np.array([0]), np.array([0])), np.array([9.0], np.float32))
+    measured.add(5, (2, 3), at, np.array([1.0, np.nan, 1.0], np.float32))
+    found = measured.gathered()
+    assert found.keys() == {3}
+    # Each tile is divided by its mean: 2, 4, 6 by 4 and 9 by 9.
+    assert found[3][0, 0] == pytest.approx((0.5 + 1) / 2)
+    assert found[3][0, 1] == 1
+    assert found[3][1, 0] == 1.5
+    assert found[3][1, 1] == pytest.approx((0.5 + 1 + 1 + 1.5) / 4)  # what lies around it
+    assert found[3][0, 2] == pytest.approx(1)
+    measured.add(3, (2, 3), at, np.array([1.0, 1.0, 1.0], np.float32))
+    assert measured.gathered()[3][1, 0] == pytest.approx((1.5 / 2 + 1) / 1.5)  # older ones fade
 
 
 @pytest.mark.parametrize("side", [64, 48])

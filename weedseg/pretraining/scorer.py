@@ -5,6 +5,7 @@ Shapes: H W photo px at working resolution, Gh Gw patch grid.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from weedseg.training import distributed
 FORWARD_SHARE = 0.4
 """Cost of one evaluation pass over a tile as a share of a training step on it; 1/3 by counting
 operations, measured 0.25 to 0.37."""
+NUM_CORRELATED = 16
+"""Photos on which scores of training steps are compared with edges."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,28 @@ class PhotoScorer:
             if cost > budget:
                 return number
         return len(order)
+
+    def score_measured(self, measured: dict[int, scoring.Grid], seed: int) -> dict[int, Scored]:
+        """Turn errors that training steps measured into scores.
+
+        Args:
+            measured: Mean error per patch, (Gh, Gw), by number of the photo.
+            seed: Seeds the control that shuffles.
+        """
+        started = time.perf_counter()
+        looked_at = set(list(measured)[:: max(len(measured) // NUM_CORRELATED, 1)])
+        found = {}
+        for photo, errors in measured.items():
+            rng = np.random.default_rng([seed, photo, 2])
+            grid = scoring.ordered(scoring.ranks(errors), self._config.order, rng)
+            correlation = math.nan
+            if photo in looked_at:
+                target = photo_tensor(self._pool.image(photo))
+                edges = scoring.gradient_energy(target, self._pretrain.patch_px)
+                correlation = _correlation(grid, edges)
+            found[photo] = Scored(grid, float(errors.mean()), correlation)
+        self.seconds += time.perf_counter() - started
+        return found
 
     def _num_masks(self) -> int:
         if self._config.masks == "pair":
@@ -115,15 +140,15 @@ class PhotoScorer:
             hidden = scoring.random_masks(rng, grid, share, self._config.num_masks)
         errors = np.stack([self._error(net, target, mask) for mask in hidden])
         raw = scoring.combine(errors, hidden, self._config.hidden_only)
-        if not self._config.reducible:
-            return raw, raw
-        return raw, scoring.reducible(raw, *scoring.contrast_and_usable(target, patch_px))
+        if self._config.error == "reducible":
+            return raw, scoring.reducible(raw, *scoring.contrast_and_usable(target, patch_px))
+        return raw, raw if self._config.error == "structure" else scoring.ranks(raw)
 
     def _error(self, net: nn.Module, target: Tensor, hidden: scoring.Hidden) -> scoring.Grid:
         patch_px = self._pretrain.patch_px
         masked = patches.hide(target, torch.from_numpy(hidden)[None], patch_px, self._fill)
         reconstruction = reconstruct(net, masked)
-        error = scoring.error_map(reconstruction, target, low_pass=self._config.reducible)
+        error = scoring.error_map(reconstruction, target, self._config.error)
         grid: scoring.Grid = patches.pool(error, patch_px)[0].numpy()
         return grid
 

@@ -45,23 +45,30 @@ def random_masks(rng: np.random.Generator, grid: tuple[int, int], share: float, 
     return (order < round(share * grid[0] * grid[1])).reshape(num, *grid)
 
 
-def error_map(reconstruction: Tensor, target: Tensor, low_pass: bool) -> Tensor:
-    """Compute L1 + (1 - SSIM) per pixel.
+def error_map(reconstruction: Tensor, target: Tensor, kind: str) -> Tensor:
+    """Compute the error per pixel.
 
     Args:
         reconstruction: (N, 3, H, W), 0-1.
         target: (N, 3, H, W), 0-1.
-        low_pass: Halve the resolution of both first: fine texture cannot be learnt anyway.
+        kind: structure: L1 + (1 - SSIM), as published. reducible: the same at half resolution,
+            since fine texture cannot be learnt anyway. colour: L1 of what is left of each channel
+            without the pixel's mean, at half resolution; brightness, which stones and their
+            shadows change most, does not count.
 
     Returns:
         (N, H, W), >= 0.
     """
     size = target.shape[2:]
-    if low_pass:
+    if kind != "structure":
         reconstruction = functional.avg_pool2d(reconstruction, 2, ceil_mode=True)
         target = functional.avg_pool2d(target, 2, ceil_mode=True)
-    error = (reconstruction - target).abs().mean(1) + 1 - ssim_map(reconstruction, target)
-    if low_pass:
+    difference = reconstruction - target
+    if kind == "colour":
+        error = (difference - difference.mean(1, keepdim=True)).abs().mean(1)
+    else:
+        error = difference.abs().mean(1) + 1 - ssim_map(reconstruction, target)
+    if kind != "structure":
         error = error.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, : size[0], : size[1]]
     return error
 

@@ -23,14 +23,22 @@ from weedseg.imaging import Image
 from weedseg.nets.segmenter import SegmentationNet
 from weedseg.pretraining import patches, selection
 from weedseg.pretraining.diagnostics import SelectionLog
-from weedseg.pretraining.scorer import PhotoScorer
-from weedseg.pretraining.scoring import Hidden, ScoreCache, random_masks, structured_noise
+from weedseg.pretraining.scorer import PhotoScorer, Scored
+from weedseg.pretraining.scoring import (
+    Hidden,
+    ScoreCache,
+    error_map,
+    random_masks,
+    structured_noise,
+)
 from weedseg.pretraining.similarity import ms_ssim
+from weedseg.pretraining.step_errors import StepErrors
 from weedseg.training import distributed
 
 logger = logging.getLogger(__name__)
 
 Positions = npt.NDArray[np.float32]
+Cells = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 MOST_HIDDEN_IN_CLEAN = 0.1
 """Largest hidden share of a tile that is only lightly masked."""
@@ -77,6 +85,7 @@ class PretrainTask:
         self.fill = torch.from_numpy(mean_colour(pool))
         self.borders = selection.stage_borders(self.config)
         self.cache = ScoreCache(self.config.patch_px)
+        self.step_errors = StepErrors()
         self.scorer = PhotoScorer(pool, self.config, recipe.scoring, self.fill)
         self.teacher = copy.deepcopy(net).requires_grad_(False) if self._uses_teacher() else None
         self.border_values: dict[str, float] = {}
@@ -88,7 +97,12 @@ class PretrainTask:
 
     def _uses_teacher(self) -> bool:
         scoring = self.recipe.scoring
-        return self._uses_scores() and scoring.source == "error" and scoring.teacher == "ema"
+        scores_photos = scoring.source == "error" and scoring.masks != "training"
+        return self._uses_scores() and scores_photos and scoring.teacher == "ema"
+
+    def _uses_steps(self) -> bool:
+        scoring = self.recipe.scoring
+        return self._uses_scores() and scoring.source == "error" and scoring.masks == "training"
 
     def stage_of(self, step: int) -> int:
         """Return the number of the stage a step belongs to."""
@@ -156,6 +170,21 @@ class PretrainTask:
         stage = self.stage_of(step)
         if any(s == stage for s in self.cache.stages.values()):
             return  # resumed right at the border: scored before the kill
+        scored = self._score(stage)
+        for number, result in scored.items():
+            self.cache.put(number, result.grid, stage)
+        correlations = [
+            s.gradient_correlation for s in scored.values() if np.isfinite(s.gradient_correlation)
+        ]
+        self.border_values = {
+            "scored_share": len(self.cache.grids) / len(self.pool),
+            "gradient_correlation": float(np.mean(correlations)) if correlations else 0.0,
+        }
+
+    def _score(self, stage: int) -> dict[int, Scored]:
+        """Score what the stage will see: by errors of the steps so far, or by looking at photos."""
+        if self._uses_steps():
+            return self.scorer.score_measured(self.step_errors.gathered(), self.seed + stage)
         order = sorted(
             self._photos_of(stage),
             key=lambda n: (
@@ -165,14 +194,7 @@ class PretrainTask:
         )
         num_steps = self.borders[stage + 1] - self.borders[stage]
         chosen = order[: self.scorer.affordable(num_steps, order)]
-        scored = self.scorer.score_all(self.teacher or self.net, chosen, self.seed + stage)
-        for number, result in scored.items():
-            self.cache.put(number, result.grid, stage)
-        correlations = [s.gradient_correlation for s in scored.values()]
-        self.border_values = {
-            "scored_share": len(self.cache.grids) / len(self.pool),
-            "gradient_correlation": float(np.mean(correlations)) if correlations else 0.0,
-        }
+        return self.scorer.score_all(self.teacher or self.net, chosen, self.seed + stage)
 
     def choose_hidden(self, batch: TileBatch, step: int) -> Hidden:
         """Choose the hidden patches of every tile, (N, Gh, Gw); a few tiles stay nearly clean."""
@@ -207,11 +229,29 @@ class PretrainTask:
         return selection.select_hidden(rng, scores, num, round(share * num), chosen)
 
     def _count(self, step: int, batch: TileBatch, i: int, hidden: Hidden) -> None:
+        cells, grid = self._cells(batch, i)
+        self.log.add(self.stage_of(step), batch.photos[i], cells, hidden, grid)
+
+    def _cells(self, batch: TileBatch, i: int) -> tuple[Cells, tuple[int, int]]:
+        """Return in which patch of its photo each patch of a tile lies, and the photo's grid."""
         patch_px = self.config.patch_px
         grid = patches.grid_size(batch.sizes[i], patch_px)
         y = np.clip(batch.rows[i].ravel() // patch_px, 0, grid[0] - 1).astype(np.int64)
         x = np.clip(batch.columns[i].ravel() // patch_px, 0, grid[1] - 1).astype(np.int64)
-        self.log.add(self.stage_of(step), batch.photos[i], (y, x), hidden, grid)
+        return (y, x), grid
+
+    def _measure(self, output: Tensor, images: Tensor, hidden: Tensor, batch: TileBatch) -> None:
+        """Keep the errors of the patches that this step hid, but for nearly clean tiles."""
+        error = error_map(output, images, self.recipe.scoring.error)
+        grids = patches.pool(error, self.config.patch_px).float().cpu().numpy()
+        chosen = hidden.cpu().numpy()
+        num_clean = round(self.config.clean_share * self.config.batch)
+        for i, slot in enumerate(batch.slots):
+            if slot >= num_clean:
+                (y, x), grid = self._cells(batch, i)
+                own = chosen[i].ravel()
+                at = (y[own], x[own])
+                self.step_errors.add(batch.photos[i], grid, at, grids[i].ravel()[own])
 
     def loss(
         self, model: nn.Module, batch: TileBatch, step: int
@@ -232,6 +272,8 @@ class PretrainTask:
         loss = distributed.batch_mean(l1 + 1 - similarity)
         with torch.no_grad():
             hidden_l1 = (error.abs() * pixels).sum() / (3 * pixels.sum()).clamp_min(1)
+            if self._uses_steps():
+                self._measure(output.float(), images, hidden, batch)
         return loss, {"hidden_l1": hidden_l1.item()}
 
     @torch.no_grad()
@@ -307,6 +349,7 @@ class PretrainTask:
         """Return score cache, teacher and counts."""
         return {
             "cache": self.cache.state_dict(),
+            "step_errors": self.step_errors.state_dict(),
             "teacher": self.teacher.state_dict() if self.teacher is not None else {},
             "log": self.log.state_dict(),
             "border_values": dict(self.border_values),
@@ -316,6 +359,7 @@ class PretrainTask:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`."""
         self.cache.load_state_dict(state["cache"])
+        self.step_errors.load_state_dict(state["step_errors"])
         if self.teacher is not None:
             self.teacher.load_state_dict(state["teacher"])
         self.log.load_state_dict(state["log"])
