@@ -5,12 +5,14 @@
     |-- FieldDataError             something in the farm folder is wrong
     |   |-- ImageError             a photo cannot be read
     |   |-- MaskError              a mask cannot be read or does not fit its photo
-    |   `-- SplitError             photos cannot be split honestly
+    |   |-- SplitError             photos cannot be split honestly
+    |   `-- GeoreferenceError      a mosaic or photo does not say where it lies on the ground
     |-- TileError                  a tile plan is impossible
     |-- TrainingError              training cannot go on
     |   |-- NonFiniteLossError     the loss is NaN or infinite
     |   `-- CheckpointError        a checkpoint is missing, damaged or does not fit
     |-- OutputError                a result cannot be written
+    |-- PrescriptionError          the model is not known well enough to spray by it
     |-- ExportError                a model cannot be exported
     |   `-- ParityError            the exported model differs from the trained one
     |-- ModelFileError             a model file is not one that weedseg may run
@@ -79,6 +81,10 @@ class SplitError(FieldDataError):
     """Photos cannot be split honestly."""
 
 
+class GeoreferenceError(FieldDataError):
+    """A mosaic or photo does not say where it lies on the ground, or what its pixels show."""
+
+
 class TileError(WeedsegError):
     """A tile plan is impossible."""
 
@@ -105,6 +111,13 @@ class OutputError(WeedsegError):
 
     exit_code = 6
     http_status = 507
+
+
+class PrescriptionError(WeedsegError):
+    """The model is not known well enough to spray by it."""
+
+    exit_code = 10
+    http_status = 422
 
 
 class ExportError(WeedsegError):

@@ -157,6 +157,15 @@ def capture_time(path: Path) -> datetime | None:
         return None
 
 
+def gps_tags(path: Path) -> dict[int, Any]:
+    """Read the EXIF GPS tags of a photo as they are stored, tag number -> value; often none."""
+    try:
+        with _picture(path, str(path)) as picture:
+            return dict(_exif(picture).get_ifd(ExifTags.IFD.GPSInfo))
+    except ImageError:
+        return {}
+
+
 def mask_mode(path: Path) -> str:
     """Tell from the header how a mask is stored: 'ids', 'colours' or 'palette'.
 

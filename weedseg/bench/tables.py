@@ -12,6 +12,7 @@ from weedseg.bench.cost import cost_table
 from weedseg.bench.edge_table import draw_edge
 from weedseg.bench.lines import read_lines
 from weedseg.bench.peers_table import mean_and_range, peers_table, read_peers
+from weedseg.bench.scorers import scorers_table
 from weedseg.bench.serve_table import draw_serve
 
 ARM_NAMES = {
@@ -163,6 +164,9 @@ def draw_all(folder: Path) -> dict[str, str]:
         "comparison": comparison_table(rows),
         "runs": runs_table(read_lines(folder / "runs.jsonl")),
         "throughput": throughput_table(read_lines(folder / "throughput.jsonl")),
+        "scorers": scorers_table(
+            read_lines(folder / "pretraining" / "diagnosis" / "scorers.jsonl")
+        ),
         "cost": cost_table(read_lines(folder / "cost.jsonl")),
         "peers": peers_table(*read_peers(folder / "peers")),
         "edge": draw_edge(folder / "edge"),

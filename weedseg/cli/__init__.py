@@ -1,7 +1,7 @@
 """The command line: one module per verb, each loaded only when its verb is called.
 
-A verb lives in ``weedseg/cli/<verb>.py`` as a function of the same name. `VERBS` holds what
-``weedseg --help`` says of it, so that help loads no verb and no library behind one.
+A verb lives in ``weedseg/cli/<verb>.py`` as a function of the same name, with `_` for `-`. `VERBS`
+holds what ``weedseg --help`` says of it, so that help loads no verb and no library behind one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from weedseg.cli.failures import DEBUG_VARIABLE, run
 VERBS: dict[str, str] = {
     "train": "A folder of photos in, a model and its report out.",
     "predict": "Segment a photo, a folder or a glob.",
+    "map": "Make a weed map of a field from an orthomosaic.",
+    "prescribe": "Turn a weed map into a prescription for a sprayer.",
+    "validate-map": "Read a map or prescription again with other code and check it.",
     "pretrain": "Learn from all photos, labelled or not.",
     "finetune": "Train the segmenter of a run on few labels.",
     "evaluate": "Score the segmenter on held-out photos.",
@@ -65,7 +68,8 @@ def load_verb(verb: str) -> Any:
     Returns:
         The command, ready to be invoked.
     """
-    function = getattr(importlib.import_module(f"weedseg.cli.{verb}"), verb)
+    name = verb.replace("-", "_")
+    function = getattr(importlib.import_module(f"weedseg.cli.{name}"), name)
     if isinstance(function, typer.Typer):  # a verb with verbs of its own
         group = typer.main.get_command(function)
         group.name = verb

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from weedseg.cli import bench_edge, bench_serve, options
+from weedseg.cli import bench_cluster, bench_cost, bench_edge, bench_maps, bench_serve, options
 from weedseg.errors import ConfigError
 
 bench = typer.Typer(
@@ -16,9 +16,13 @@ bench = typer.Typer(
 
 bench.command()(bench_edge.calibration)
 bench.command()(bench_edge.edge)
+bench.command()(bench_maps.maps)
+bench.command()(bench_cluster.cluster)
 bench.command()(bench_serve.serve)
 bench.command()(bench_serve.batching)
 bench.command()(bench_serve.upload)
+bench.command()(bench_cost.cost)
+bench.command()(bench_cost.scorers)
 
 DataRoot = Annotated[Path, typer.Option(help="Folder that holds cwfid/ and peanut/.")]
 LINES = Path("models/benchmarks")
@@ -119,37 +123,6 @@ def throughput(
         f"{100 * line['ratio']:.1f} %; scoring {100 * line['scoring_share']:.1f} % of the time; "
         f"peak memory {line['peak_memory_bytes'] / 2**20:.0f} MiB"
     )
-
-
-@bench.command()
-def cost(
-    data: DataRoot,
-    *,
-    dataset: Annotated[str, typer.Option(help="cwfid or peanut.")] = "cwfid",
-    settings: options.Settings = None,
-    out: Annotated[Path, typer.Option(help="File of the lines, written anew.")] = LINES
-    / "cost.jsonl",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
-) -> None:
-    """Measure how pretraining's cost grows with tile size, photos and stages.
-
-    Raises:
-        ConfigError: Data set or setting is unknown.
-    """
-    import torch
-
-    from weedseg.bench.cost import cost_table, measure_cost
-    from weedseg.bench.lines import append_line
-    from weedseg.bench.pretraining import SCALES, load_dataset
-    from weedseg.config import load_recipe
-
-    torch.set_num_threads(threads)
-    recipe = load_recipe("default", list(settings or (f"data.scale={SCALES[dataset]}",)))
-    lines = measure_cost(load_dataset(dataset, data / dataset), recipe)
-    out.unlink(missing_ok=True)
-    for line in lines:
-        append_line(out, line)
-    typer.echo(cost_table(lines))
 
 
 @bench.command()

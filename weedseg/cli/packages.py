@@ -39,7 +39,16 @@ SERVE: dict[str, str] = {
 }
 """Import -> distribution; what the service needs, as the extra `serve`."""
 
-MAPS: dict[str, str] = {"pyogrio": "pyogrio", "rasterio": "rasterio", "shapely": "shapely"}
+MAPS: dict[str, str] = {
+    "affine": "affine",
+    "defusedxml": "defusedxml",
+    "isoxml": "isoxml",
+    "pyogrio": "pyogrio",
+    "rasterio": "rasterio",
+    "reportlab": "reportlab",
+    "shapefile": "pyshp",
+    "shapely": "shapely",
+}
 """Import -> distribution; what mosaics need, as the extra `maps`."""
 
 SINGLE: dict[str, dict[str, str]] = {

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from weedseg.errors import ConfigError
+
 if TYPE_CHECKING:
     from weedseg.edge.predict import Progress as PhotoProgress
     from weedseg.edge.segmenter import Segmenter
@@ -31,28 +33,37 @@ def predict(
     require_provider: Annotated[
         str | None, typer.Option(help="tensorrt, cuda or cpu: fail instead of falling back.")
     ] = None,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: one photo a core of the cluster.")
+    ] = "local",
 ) -> None:
     """Segment photos with an exported model.
 
     Writes a class map, a confidence map and an overlay per photo and coverage.csv for all.
 
     Raises:
+        ConfigError: There is no such engine.
         Exit: With code 3 when some photos could not be segmented.
     """
     from weedseg.edge.predict import predict_folder
     from weedseg.edge.released import default_model
     from weedseg.edge.segmenter import Segmenter
 
+    if engine not in ("local", "ray") or (engine == "ray" and require_provider):
+        given = f"--engine {engine}" + (" --require-provider" if require_provider else "")
+        raise ConfigError(given, "local, or ray without a provider", "change --engine")
     path = model or default_model()
-    segmenter = Segmenter(
-        path / "model.onnx" if path.is_dir() else path,
-        threads=threads,
-        batch=batch,
-        require_provider=require_provider,
-    )
-    _introduce(path, segmenter)
-    with _ProgressBar() as bar:
-        report = predict_folder(segmenter, inputs, out, overlay=overlay, progress=bar.update)
+    file = path / "model.onnx" if path.is_dir() else path
+    if engine == "ray":
+        from weedseg.maps.cluster_predict import predict_on_cluster
+
+        with _ProgressBar() as bar:
+            report = predict_on_cluster(file, inputs, out, overlay=overlay, progress=bar.update)
+    else:
+        segmenter = Segmenter(file, threads=threads, batch=batch, require_provider=require_provider)
+        _introduce(path, segmenter)
+        with _ProgressBar() as bar:
+            report = predict_folder(segmenter, inputs, out, overlay=overlay, progress=bar.update)
     typer.echo(
         f"{report.num_segmented} photos segmented, {report.num_skipped} were done before, "
         f"{len(report.errors)} left out; coverage: {report.table}"

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.warp import transform as transform_points
 
@@ -64,6 +64,9 @@ class Mosaic:
         self.crs: Any = self._file.crs
         self.transform: Any = self._file.transform
         self._bands = _rgb_bands(self._file, path)
+        self._alpha = _alpha_band(self._file)
+        self._memory: npt.NDArray[Any] | None = None
+        self.deep: bool = self._file.dtypes[0] == "uint16"
         room = self.size[1] * min(window_px, self.size[0]) * self._file.count
         room = room * np.dtype(self._file.dtypes[0]).itemsize * 5 // 4
         in_strips = self._file.block_shapes[0][1] == self.size[1]
@@ -91,15 +94,38 @@ class Mosaic:
         Raises:
             FieldDataError: The file is damaged.
         """
-        known = self.valid(window)
-        if not known.any():
-            return None
-        with self._reading(self._cache_bytes):
-            bands = self._file.read(self._bands, window=_slices(window))
+        return self.read(window)[0]
+
+    def read(self, window: Window) -> tuple[Image | None, npt.NDArray[np.bool_]]:
+        """Read the photo in a window and which of its pixels are known; as `cut` and `valid`.
+
+        Raises:
+            FieldDataError: The file is damaged.
+        """
+        known = None if self._alpha else self.valid(window)
+        if known is not None and not known.any():
+            return None, known
+        bands = self._read_bands(window)
+        if known is None:
+            known = np.asarray(bands[3] > 0)  # its own call would unpack the file once more
+            if not known.any():
+                return None, known
         if bands.dtype == np.uint16:
-            bands = (bands >> 8).astype(np.uint8)
-        image = cv2.merge([np.where(known, band, 0).astype(np.uint8) for band in bands])
-        return np.asarray(image, np.uint8)
+            bands = (bands[:3] >> 8).astype(np.uint8)
+        image = np.asarray(cv2.merge(list(bands[:3])), np.uint8)
+        if not known.all():
+            image[~known] = 0
+        return image, known
+
+    def _read_bands(self, window: Window) -> npt.NDArray[Any]:
+        """Read red, green, blue and, where there is one, alpha into memory that is used again."""
+        shape = (3 + len(self._alpha), window.height, window.width)
+        if self._memory is None or self._memory.size < math.prod(shape):
+            self._memory = np.empty(math.prod(shape), self._file.dtypes[0])
+        out = self._memory[: math.prod(shape)].reshape(shape)
+        with self._reading(self._cache_bytes):
+            self._file.read([*self._bands, *self._alpha], window=_slices(window), out=out)
+        return out
 
     def valid(self, window: Window) -> npt.NDArray[np.bool_]:
         """Tell which pixels of a window are known by alpha, mask or nodata, bool (H, W).
@@ -168,6 +194,15 @@ def _slices(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
         (window.top, window.top + window.height),
         (window.left, window.left + window.width),
     )
+
+
+def _alpha_band(file: Any) -> list[int]:
+    """Return the number of the band that tells what is known; none where a mask or nodata does."""
+    kinds = list(file.colorinterp)
+    if ColorInterp.alpha not in kinds or any(value is not None for value in file.nodatavals):
+        return []
+    band = kinds.index(ColorInterp.alpha) + 1
+    return [band] if MaskFlags.alpha in file.mask_flag_enums[0] else []
 
 
 def _rgb_bands(file: Any, path: Path) -> list[int]:

@@ -54,10 +54,10 @@ class Ground:
         Args:
             window: A part of the mosaic.
         """
-        own = Affine(*self.transform) * Affine.translation(window.left, window.top)
+        own = Affine(*self.transform) @ Affine.translation(window.left, window.top)
         if self.metric_crs == self.crs:
             return own
-        corners = [own * point for point in ((0, 0), (window.width, 0), (0, window.height))]
+        corners = [own @ point for point in ((0, 0), (window.width, 0), (0, window.height))]
         (x0, x1, x2), (y0, y1, y2) = self.to_metric(
             [p[0] for p in corners], [p[1] for p in corners]
         )
@@ -80,3 +80,28 @@ class Ground:
         """Return the ground resolution in the middle: side of a square pixel of equal area, mm."""
         middle = Window(self.size[0] // 2, self.size[1] // 2, 1, 1)
         return 1e3 * math.sqrt(abs(self.metric_affine(middle).determinant))
+
+
+def to_lonlat(crs: str, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Move points to longitude and latitude, WGS 84.
+
+    Args:
+        crs: CRS of the points, as text that PROJ reads.
+        points: (n, 2), (x, y).
+
+    Returns:
+        (n, 2), (longitude, latitude), degrees.
+    """
+    moved = transform_points(crs, "EPSG:4326", points[:, 0], points[:, 1])
+    return np.array(moved[:2]).T
+
+
+def apply_affine(
+    affine: Affine, xs: npt.ArrayLike, ys: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Move many points by an affine transform; xs and ys broadcast."""
+    xs, ys = np.asarray(xs, np.float64), np.asarray(ys, np.float64)
+    return (
+        affine.a * xs + affine.b * ys + affine.c,
+        affine.d * xs + affine.e * ys + affine.f,
+    )
