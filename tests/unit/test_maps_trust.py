@@ -29,7 +29,8 @@ def trust_of(evaluation: dict | None, trained_on: str, crop: str):
 
 def test_bias_and_false_weed_are_those_of_the_photos():
     trust = trust_of(evaluated(6), "peanut", "Peanut")
-    assert trust.evaluated and trust.num_photos == 6
+    assert trust.evaluated
+    assert trust.num_photos == 6
     assert trust.weed.bias == pytest.approx(10 / 95) == trust.weed.rmse
     assert trust.crop.bias == 0
     assert trust.false_weed_share == pytest.approx(10 / 75)
@@ -55,9 +56,12 @@ def test_photos_without_weeds_say_it_better():
 def test_another_crop_is_untested(evaluation, trained_on, crop, why):
     trust = trust_of(evaluation, trained_on, crop)
     assert not trust.evaluated
-    assert trust.note.startswith(UNTESTED) and why in trust.note
+    assert trust.note.startswith(UNTESTED)
+    assert why in trust.note
     area = trust.area(10.0, 100.0, "weed")
-    assert area.predicted_m2 == 10 and area.corrected_m2 is None and area.low_m2 is None
+    assert area.predicted_m2 == 10
+    assert area.corrected_m2 is None
+    assert area.low_m2 is None
 
 
 def test_an_area_is_corrected_by_the_bias_and_stays_on_the_ground():
