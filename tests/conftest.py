@@ -48,7 +48,8 @@ def pytest_collection_modifyitems(items):
 
 def _talks_to_processes(file_name):
     """Servers, workers and browsers on two busy cores: one more try, which the summary counts."""
-    return file_name.startswith(("test_serve_", "test_client", "test_web_page", "test_bench_serve"))
+    pages = ("test_web_page", "test_map_page", "test_maps_cluster")
+    return file_name.startswith(("test_serve_", "test_client", "test_bench_serve", *pages))
 
 
 def _has_gpu():

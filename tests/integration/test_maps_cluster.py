@@ -328,7 +328,7 @@ def test_another_machine_goes_on(work, stored_field, s3, plain, tmp_path, monkey
     assert listed(out) == {path.name for path in made.files}
 
 
-def test_the_command_takes_urls(work, plain, tmp_path, capsys):
+def test_the_command_takes_urls(s3, work, plain, tmp_path, capsys):
     out = tmp_path / "shared" / "map"
     arguments = ["map", work.mosaic.as_uri(), "--out", out.as_uri(), "--model", str(work.model)]
     assert main([*arguments, "--cell-m", "0.25", "--min-patch-m2", "0", "--workers", "2"]) == 0
@@ -397,3 +397,11 @@ def test_stores_that_refuse_are_said_in_a_sentence(s3, tmp_path, monkeypatch):
     with pytest.raises(FieldDataError, match="cannot be read"):
         fetch(f"{s3}/in/field.tif")
     fsspec.filesystem("s3").clear_instance_cache()
+
+
+def test_a_folder_for_copies_of_somebody_else_is_not_trusted(s3, tmp_path, monkeypatch):
+    monkeypatch.delenv(storage.CACHE_VARIABLE)
+    monkeypatch.setattr(storage.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(storage.os, "getuid", lambda: 54321)  # the folder is made by this user
+    with pytest.raises(OutputError, match=r"weedseg-54321.*belongs to somebody else"):
+        fetch(f"{s3}/in/shared.tif")

@@ -449,6 +449,16 @@ def test_numbers_keep_three_digits(value, text):
 
 
 @pytest.mark.parametrize(
+    ("area", "text"),
+    [(0, "0 m²"), (0.5, "0.500 m²"), (20_000, "20,000 m² (2.00 ha)"), (None, "unknown")],
+)
+def test_areas_are_written_in_both_units_unless_tiny(area, text):
+    assert words.both(area).replace("\u00a0", " ") == text
+    limits = (area, area) if area is None else (area / 2, area)
+    assert words.span(*limits).startswith("unknown" if area is None else words.digits(area / 2))
+
+
+@pytest.mark.parametrize(
     ("crs", "name"),
     [("EPSG:32632", "EPSG:32632"), ("EPSG:4326", "EPSG:4326")],
 )

@@ -23,7 +23,7 @@ VERBS: dict[str, str] = {
     "predict": "Segment a photo, a folder or a glob.",
     "map": "Make a weed map of a field from an orthomosaic.",
     "prescribe": "Turn a weed map into a prescription for a sprayer.",
-    "validate-map": "Read a map or prescription again with other code and check it.",
+    "validate-map": "Check a map or prescription with other code.",
     "pretrain": "Learn from all photos, labelled or not.",
     "finetune": "Train the segmenter of a run on few labels.",
     "evaluate": "Score the segmenter on held-out photos.",

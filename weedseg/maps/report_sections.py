@@ -214,8 +214,8 @@ def _rows(rows: Mapping[str, Any]) -> Section:
     turned = rows["direction_error_deg"]
     sentences = (
         (
-            f"Rows run at {rows['direction_deg']:.1f}° ± {turned:.1f}° clockwise from grid north, "
-            f"{spacing:.1f} cm ± {error:.1f} cm apart (95 %). They are clear for "
+            f"Rows run at {rows['direction_deg']:.1f}° ± {turned:.1g}° clockwise from grid north, "
+            f"{spacing:.1f} cm ± {error:.1g} cm apart (95 %). They are clear for "
             f"{words.percent(rows['clear_share'])} of the crop; the covers below are from there."
         ),
     )

@@ -58,12 +58,13 @@ def ground(value_m2: float) -> str:
 
 
 def span(low_m2: float | None, high_m2: float | None) -> str:
-    """Write an interval of areas in m² and ha."""
+    """Write an interval of areas in m² and ha; one below 1 m² in m² alone."""
     if low_m2 is None or high_m2 is None:
         return UNKNOWN
-    low, high = digits(low_m2), digits(high_m2)
-    small = f"{digits(low_m2 / _M2_PER_HA)} to {hectares(high_m2)}"
-    return f"{low} to {high}\u00a0m² ({small})"
+    text = f"{digits(low_m2)} to {digits(high_m2)}\u00a0m²"
+    if high_m2 < 1:
+        return text
+    return f"{text} ({digits(low_m2 / _M2_PER_HA)} to {hectares(high_m2)})"
 
 
 def headline(weed_map: WeedMap, trust: Trust) -> tuple[Number, ...]:
@@ -112,12 +113,11 @@ def area_table(totals: Mapping[str, Any], trust: Trust) -> Table:
 
 
 def both(value_m2: float | None) -> str:
-    """Write an area in m² and ha."""
+    """Write an area in m² and ha; one below 1 m² in m² alone."""
     if value_m2 is None:
         return UNKNOWN
-    if not value_m2:
-        return "0\u00a0m²"
-    return f"{square_metres(value_m2)} ({hectares(value_m2)})"
+    small = value_m2 < 1
+    return square_metres(value_m2) + ("" if small else f" ({hectares(value_m2)})")
 
 
 def area_sentence(area: Area, trust: Trust) -> str:

@@ -132,8 +132,9 @@ class Spectrum:
                 break
         angles = np.degrees(np.arctan2(-frequencies[:, 1], frequencies[:, 0]))
         away = np.abs((angles - angles[strongest] + 90) % 180 - 90) > OTHER_DEG
-        other = int(np.argmax(np.where(away & (clear >= chance), power, 0)))
-        rival = float(power[other] / power[best]) if away[other] else 0.0
+        others = np.where(away & (clear >= chance), power, 0)
+        other = int(np.argmax(others))
+        rival = float(others[other] / power[best])
         return Peak(frequencies[best], float(clear[best]), rival, frequencies[other])
 
     def _chance(self, deviations: float) -> float:

@@ -9,6 +9,7 @@ copied to the store when they are whole.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -328,6 +329,8 @@ def _locked(folder: Path) -> Iterator[None]:
     """
     try:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if CACHE_VARIABLE not in os.environ and folder.parent.stat().st_uid != os.getuid():
+            raise PermissionError(errno.EPERM, "belongs to somebody else")
         folder.mkdir(exist_ok=True)
         file = (folder / ".lock").open("w", encoding="utf-8")
     except OSError as error:
