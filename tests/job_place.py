@@ -87,8 +87,7 @@ class Place:
         return self._predictor
 
     def worker(self, store: JobStore | None = None) -> Worker:
-        most = self.settings.max_upload_bytes
-        work = JobWork(self.settings.data, self.database, self.predictor, most)
+        work = JobWork(self.settings, self.database, self.predictor)
         return Worker(store or self.store, work, poll_s=0.01)
 
     def work(self) -> None:

@@ -6,13 +6,13 @@ import csv
 import io
 import shutil
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
 from serving import GOLDEN, Server
+from watched import Watched
 from wire import Wire
 
 from weedseg.data.rle import to_coco
@@ -30,46 +30,8 @@ expect = api.expect
 
 WEED, CROP = (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)
 DRAWN = "(colour) => probes.drawn(colour)"
-PROBES = Path(__file__).parents[1] / "page_probes.js"
 EVIL = "<img src=x onerror=alert(1)>.jpg"
 """A file name that must stay a text."""
-
-
-class Watched:
-    """A page of which everything is noted that it must not do."""
-
-    def __init__(self, browser, url, width=1280, height=900):
-        self.url = url
-        self.context = browser.new_context(viewport={"width": width, "height": height})
-        self.context.add_init_script(path=PROBES)
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", self._note)
-        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
-
-    def _note(self, message):
-        if message.type in ("error", "warning"):
-            self.complaints.append(message.text)
-
-    def open(self, route=""):
-        self.page.goto(f"{self.url}/{route}")
-        self.page.locator("h1").wait_for()
-
-    def check(self, *expected):
-        """Nothing but what a test provokes: no script error, violation or foreign request."""
-        assert [c for c in self.complaints if not any(part in c for part in expected)] == []
-        assert self.page.evaluate("window.violations") == []
-        here = urlsplit(self.url).netloc
-        assert {urlsplit(url).netloc for url in self.requests if "://" in url} == {here}
-
-    def check_for_all(self):
-        """Names, references, contrast."""
-        for probe in ("nameless", "broken", "faint"):
-            assert self.page.evaluate(f"probes.{probe}()") == [], probe
 
 
 @pytest.fixture(scope="module")

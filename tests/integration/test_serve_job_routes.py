@@ -93,7 +93,7 @@ def test_the_process_is_described(client):
     assert process["jobControlOptions"] == ["async-execute", "dismiss"]
     described = client.get("/processes/weed-map").json()
     assert described["inputs"]["photos"]["minOccurs"] == 1
-    assert set(described["outputs"]) == {"csv", "masks", "report"}
+    assert set(described["outputs"]) == {"csv", "masks", "report", "map"}
 
 
 def test_status_of_a_finished_job(client, job):
@@ -104,6 +104,9 @@ def test_status_of_a_finished_job(client, job):
         "photos": ["a.png", "more.zip", "bad.jpg"],
         "model": "colours",
         "mm_per_px": 2.0,
+        "crop": "",
+        "cell_m": 5.0,
+        "resample": False,
     }
     assert [j["jobID"] for j in client.get("/jobs?status=successful").json()["jobs"]].count(
         job["jobID"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import pytest
+from colour_field import random_squares, write_field
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 from job_place import Place, field_photo
@@ -18,6 +19,7 @@ from sqlalchemy import select
 
 from weedseg.serve.app import create_app
 from weedseg.serve.database import Base
+from weedseg.serve.job_schemas import MapFile
 from weedseg.serve.keys import SCOPES, KeyStore
 from weedseg.serve.routes.jobs import Kind
 
@@ -34,7 +36,8 @@ class Request:
     headers: dict[str, str] = field(default_factory=dict)
     content: bytes | None = None
     uses: str = "done"
-    """Which of A's things: ``done`` (finished upload and job) or ``fresh`` (just begun)."""
+    """Which of A's things: ``done`` (finished upload and job), ``map`` (the same of a mosaic) or
+    ``fresh`` (just begun)."""
     options: tuple[dict[str, str], ...] = ({},)
     """Further values of path parameters; the request is sent once for each."""
 
@@ -50,6 +53,9 @@ OWNED = {
     "GET /jobs/{job_id}/results/csv": Request(),
     "GET /jobs/{job_id}/results/masks.zip": Request(),
     "GET /jobs/{job_id}/results/report.html": Request(),
+    "GET /jobs/{job_id}/results/map/{name}": Request(
+        uses="map", options=tuple({"name": name.value} for name in MapFile)
+    ),
     "GET /jobs/{job_id}/photos/{number}/{kind}": Request(
         options=tuple({"number": "1", "kind": kind.value} for kind in Kind)
     ),
@@ -120,17 +126,23 @@ class World:
         url, address = "http://127.0.0.1:8000", ("127.0.0.1", 50000)
         return TestClient(self.app, base_url=url, client=address, headers=headers)
 
-    def fill(self):
+    def fill(self, mosaic):
         """Let A work."""
         self.done = SimpleNamespace(**self.begin(PHOTO), number="1", kind="overlay")
+        self.map = SimpleNamespace(**self.begin(mosaic, cell_m=0.1), number="1", kind="overlay")
         self.place.work()
         self.name = self.place.models.default.name
-        assert self.a.get(f"/jobs/{self.done.job_id}").json()["status"] == "successful"
+        for thing in (self.done, self.map):
+            assert self.a.get(f"/jobs/{thing.job_id}").json()["status"] == "successful"
 
-    def begin(self, content):
+    def thing(self, route):
+        """Return A's finished thing that a route is about."""
+        return self.map if OWNED[route].uses == "map" else self.done
+
+    def begin(self, content, **inputs):
         """Make an upload and a job of another one, through HTTP, as A."""
         complete = upload(self.a, SECRET_NAME, content)
-        answer = execute(self.a, [complete])
+        answer = execute(self.a, [complete], inputs)
         assert answer.status_code == 201, answer.text
         open_upload = announce(self.a, SECRET_NAME, 3)
         return {"upload_id": open_upload, "job_id": answer.json()["jobID"]}
@@ -179,8 +191,8 @@ def upload(client, name, content):
     return upload_id
 
 
-def execute(client, uploads, **headers):
-    body = {"inputs": {"photos": uploads}}
+def execute(client, uploads, inputs=None, **headers):
+    body = {"inputs": {"photos": uploads, **(inputs or {})}}
     return client.post("/processes/weed-map/execution", json=body, headers=headers)
 
 
@@ -196,7 +208,8 @@ def world(tmp_path_factory):
     made = World(tmp_path_factory.mktemp("tenants"))
     try:
         with made.nobody:  # runs the app
-            made.fill()
+            field = tmp_path_factory.mktemp("mosaic") / "field.tif"
+            made.fill(write_field(field, random_squares(8, 8)).read_bytes())
             yield made
     finally:
         made.place.close()
@@ -246,7 +259,7 @@ def test_every_row_has_an_owner():
 @pytest.mark.parametrize("route", OWNED)
 def test_another_tenant_gets_what_somebody_gets_for_a_thing_that_never_was(world, route):
     more_options = OWNED[route].options
-    thing = world.done
+    thing = world.thing(route)
     never = SimpleNamespace(**{**vars(thing), "upload_id": "A" * 22, "job_id": "A" * 22})
     before = world.state()
     for more in more_options:
@@ -265,10 +278,10 @@ def test_another_tenant_gets_what_somebody_gets_for_a_thing_that_never_was(world
 def test_no_path_leads_around_the_border(world, route):
     for way in ("../../tenant-a/{kind}s/{id}", "..%2f..%2ftenant-a%2f{kind}s%2f{id}", "{id}%00"):
         values = {
-            f"{kind}_id": way.format(kind=kind, id=getattr(world.done, f"{kind}_id"))
+            f"{kind}_id": way.format(kind=kind, id=getattr(world.thing(route), f"{kind}_id"))
             for kind in ("upload", "job")
         }
-        thing = SimpleNamespace(**{**vars(world.done), **values})
+        thing = SimpleNamespace(**{**vars(world.thing(route)), **values})
         for more in OWNED[route].options:
             answer = _send(world.b, world, route, thing, more)
             assert answer.status_code in (404, 405, 422), answer.text

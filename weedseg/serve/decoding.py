@@ -108,7 +108,7 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            env=_environment(),
+            env=sandbox_environment(),
             start_new_session=True,
         )
         for pipe in (self._process.stdin, self._process.stdout):
@@ -212,7 +212,7 @@ def _widen(pipe: IO[bytes] | None) -> None:
         return
 
 
-def _environment() -> dict[str, str]:
+def sandbox_environment() -> dict[str, str]:
     """Return the few variables that the process gets: no secrets, one thread."""
     package = str(Path(weedseg.__file__).resolve().parents[1])
     kept = {k: os.environ[k] for k in ("LANG", "LD_LIBRARY_PATH", "PATH") if k in os.environ}

@@ -27,12 +27,25 @@ class JobInputs(Strict):
     photos: list[Annotated[str, Field(pattern=ID_PATTERN)]] = Field(
         min_length=1,
         max_length=MAX_UPLOADS,
-        description="ids of complete uploads: photos and zips of photos",
+        description="ids of complete uploads: photos and zips of photos, or one orthomosaic, a "
+        "GeoTIFF with a CRS",
         examples=[["q83vEjRWeJASNFZ4kBI0Vg"]],
     )
     model: str = Field("", max_length=100, description="name of the model; the default if empty")
     mm_per_px: float | None = Field(
         None, gt=0, le=1000, description="ground resolution of the photos: adds areas in m2"
+    )
+
+    crop: str = Field(
+        "", max_length=100, description="crop on the field; for a mosaic", examples=["sugar beet"]
+    )
+    cell_m: float = Field(
+        5.0, gt=0, le=1000, description="side of the cells of the weed map, m; for a mosaic"
+    )
+    resample: bool = Field(
+        False,
+        description="resize a mosaic whose ground resolution the model was not trained at; "
+        "without it such a mosaic is refused",
     )
 
 
@@ -59,6 +72,13 @@ class PhotoCount(BaseModel):
     bad: int = Field(description="could not be segmented")
 
 
+class ShardCount(BaseModel):
+    """Shards of a mosaic."""
+
+    total: int = Field(description="0 for photos, and until the mosaic is looked at")
+    done: int
+
+
 class StatusInfo(BaseModel):
     """How far a job is, OGC API Processes."""
 
@@ -74,7 +94,8 @@ class StatusInfo(BaseModel):
     updated: datetime
     expires: datetime | None = Field(description="results are removed then")
     photos: PhotoCount
-    inputs: dict[str, Any] = Field(description="model, mm_per_px and the names of the uploads")
+    shards: ShardCount
+    inputs: dict[str, Any] = Field(description="as they were given, with the names of the uploads")
     links: list[Link]
 
 
@@ -96,14 +117,44 @@ class PhotoStatus(BaseModel):
     links: dict[str, str] = Field(description="pictures and JSON of the photo")
 
 
+class MapResults(BaseModel):
+    """What a map found; shares are 0-1, areas m2."""
+
+    crop: str
+    mm_per_px: float
+    cell_m: tuple[float, float] = Field(description="along the heading and across it")
+    totals: dict[str, Any]
+    areas: dict[str, Any] = Field(description="weed and crop with the 95 % interval, if known")
+    trust: dict[str, Any] = Field(description="what is known of the model on this crop")
+    warnings: list[str]
+    worst: list[dict[str, Any]] = Field(description="the weediest cells; numbers in the picture")
+    legend: list[dict[str, str]] = Field(description="weed cover of a cell and its colour")
+    overview: Link = Field(description="picture of the map")
+    files: list[Link] = Field(description="what can be downloaded")
+
+
 class JobResults(BaseModel):
     """What a job found."""
 
     csv: Link
-    masks: Link
+    masks: Link | None = Field(description="of photos")
     report: Link
+    map: MapResults | None = Field(description="of a mosaic")
     photos: list[PhotoStatus]
     total: int = Field(description="photos in all; ask on with offset")
+
+
+class MapFile(str, Enum):
+    """Files of a map."""
+
+    REPORT = "report.pdf"
+    CLASSES = "classes.tif"
+    CONFIDENCE = "confidence.tif"
+    GEOPACKAGE = "cells.gpkg"
+    GEOJSON = "cells.geojson"
+    CSV = "cells.csv"
+    JSON = "map.json"
+    OVERVIEW = "overview.png"
 
 
 class Kind(str, Enum):

@@ -1,6 +1,7 @@
 """Jobs in the database: a lease table, so that no work is lost, stuck or done twice.
 
-A job is a row; so is each of its steps: unpack the uploads, one step per photo, then the report.
+A job is a row; so is each of its steps: unpack the uploads, one step per photo or per shard of a
+mosaic, then the report.
 A worker takes a step for a few seconds and renews that lease while it works. A lease that runs out
 is free for any other worker: this is how the work of a dead worker is adopted. Taking a step
 counts as an attempt before the work begins, so that a photo that kills its worker ends too. A
@@ -153,12 +154,13 @@ class JobStore:
             _end(session, job, step, error=error, summary=summary)
             return True
 
-    def unpacked(self, claim: Claim, photos: Sequence[PhotoSource]) -> bool:
-        """Finish the first step: one step per photo, and the report behind them.
+    def unpacked(self, claim: Claim, photos: Sequence[PhotoSource], num_shards: int = 0) -> bool:
+        """Finish the first step: one step per photo or shard, and the report behind them.
 
         Args:
             claim: The step that unpacked.
             photos: All photos in the order of the results, bad ones too.
+            num_shards: Shards of a mosaic; a job has photos or shards.
 
         Returns:
             False when the step is not this worker's any more.
@@ -182,7 +184,11 @@ class JobStore:
                         error=photo.error,
                     )
                 )
-            last = len(photos) + 1
+            for number in range(1, num_shards + 1):
+                session.add(
+                    Step(job_id=job.id, number=number, kind="shard", name=f"shard {number}")
+                )
+            last = len(photos) + num_shards + 1
             session.add(
                 Step(job_id=job.id, number=last, kind="report", status=StepStatus.BLOCKED.value)
             )
@@ -210,19 +216,25 @@ class JobStore:
 
 
 def count_steps(session: Session, job_ids: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Count the steps of jobs by status; ``bad`` are photos that failed, ``photos`` all photos."""
+    """Count the steps of jobs by status; ``bad`` are photos that failed, ``photos`` all photos.
+
+    ``shards`` are all of a mosaic, ``mapped`` those that are done.
+    """
     rows = session.execute(
         select(Step.job_id, Step.kind, Step.status, func.count())
         .where(Step.job_id.in_(job_ids))
         .group_by(Step.job_id, Step.kind, Step.status)
     )
-    counts = {job_id: {"steps": 0, "ended": 0, "photos": 0, "bad": 0} for job_id in job_ids}
+    names = ("steps", "ended", "photos", "bad", "shards", "mapped")
+    counts = {job_id: dict.fromkeys(names, 0) for job_id in job_ids}
     for job_id, kind, status, num in rows:
         count = counts[job_id]
         count["steps"] += num
         count["ended"] += num if status in _ENDED else 0
         count["photos"] += num if kind == "photo" else 0
         count["bad"] += num if (kind, status) == ("photo", StepStatus.FAILED.value) else 0
+        count["shards"] += num if kind == "shard" else 0
+        count["mapped"] += num if (kind, status) == ("shard", StepStatus.DONE.value) else 0
     return counts
 
 
@@ -252,7 +264,7 @@ def _given_up(step: Step) -> str:
     before = f"; its last error was: {step.error}" if step.error else ""
     return (
         f"{what}: the worker process ended {step.attempts} times while it worked on it{before}; "
-        "expected a photo that fits the memory of the machine; look at it or leave it out"
+        "expected what fits the memory of the machine; look at it or leave it out"
     )
 
 
@@ -274,9 +286,9 @@ def _end(
 
 
 def _unblock_report(session: Session, job: Job) -> None:
-    """Let the report begin when no photo is left."""
-    photos = select(Step.number).where(Step.job_id == job.id, Step.kind == "photo")
-    if session.scalar(photos.where(Step.status.in_(_OPEN)).limit(1)) is None:
+    """Let the report begin when nothing else is left."""
+    others = select(Step.number).where(Step.job_id == job.id, Step.kind != "report")
+    if session.scalar(others.where(Step.status.in_(_OPEN)).limit(1)) is None:
         session.execute(
             update(Step)
             .where(

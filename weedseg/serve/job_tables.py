@@ -25,7 +25,7 @@ class StepStatus(str, Enum):
     """How far one step of a job is."""
 
     BLOCKED = "blocked"
-    """The report waits for the photos."""
+    """The report waits for the others."""
     WAITING = "waiting"
     RUNNING = "running"
     DONE = "done"
@@ -69,7 +69,7 @@ class Step(Base):
 
     job_id: Mapped[str] = mapped_column(ForeignKey(Job.id, ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    """0 unpacks, 1 and up are photos, the last one writes the report."""
+    """0 unpacks, 1 and up are photos or shards of a mosaic, the last one writes the report."""
     kind: Mapped[str]
     name: Mapped[str] = mapped_column(Text, default="")
     """Name of the photo as the owner gave it."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
 
 from weedseg.errors import FieldDataError, ModelFileError, RuntimeUnavailableError
 from weedseg.imaging import IMAGE_SUFFIXES
@@ -12,9 +16,10 @@ from weedseg.serve.database import Database
 from weedseg.serve.files import jobs_folder, remove_folder
 from weedseg.serve.job_report import write_report
 from weedseg.serve.job_store import Claim, PhotoSource
-from weedseg.serve.job_tables import StepStatus
+from weedseg.serve.job_tables import ACTIVE, Job, StepStatus
 from weedseg.serve.jobs import PHOTOS, RESULTS
 from weedseg.serve.jobs import list_photos as list_photo_steps
+from weedseg.serve.limits import Limits
 from weedseg.serve.models import ServedModel
 from weedseg.serve.predicting import Predictor
 from weedseg.serve.results import (
@@ -25,6 +30,10 @@ from weedseg.serve.results import (
     write_photo,
     write_table,
 )
+from weedseg.serve.settings import Settings
+
+if TYPE_CHECKING:
+    from weedseg.serve.map_work import MapWork
 
 PHOTO_SUFFIXES = IMAGE_SUFFIXES | {".heic", ".heif"}
 """Files of a zip that are taken for photos."""
@@ -35,21 +44,19 @@ MAX_PHOTO_BYTES = 512 << 20
 class JobWork:
     """Does the steps of jobs with one model runtime."""
 
-    def __init__(
-        self, data: Path, database: Database, predictor: Predictor, max_bytes: int
-    ) -> None:
+    def __init__(self, settings: Settings, database: Database, predictor: Predictor) -> None:
         """Remember where things are.
 
         Args:
-            data: The data folder.
+            settings: Of the service.
             database: Holds the rows.
             predictor: Decodes and segments.
-            max_bytes: Most bytes in one zip, unpacked.
         """
-        self._data = data
+        self._settings = settings
+        self._data = settings.data
         self._database = database
         self._predictor = predictor
-        self._max_bytes = max_bytes
+        self._maps: MapWork | None = None
 
     def folder(self, claim: Claim) -> Path:
         """Return the folder of a claim's job."""
@@ -70,7 +77,9 @@ class JobWork:
                 photos.append(PhotoSource(name=row["name"], file=row["file"]))
                 continue
             try:
-                members = list_photos(path, row["name"], PHOTO_SUFFIXES, self._max_bytes)
+                members = list_photos(
+                    path, row["name"], PHOTO_SUFFIXES, self._settings.max_upload_bytes
+                )
             except FieldDataError as error:
                 photos.append(PhotoSource(name=row["name"], error=str(error)))
                 continue
@@ -82,6 +91,30 @@ class JobWork:
                 "hand in several smaller jobs" if photos else "look into the zips",
             )
         return photos
+
+    def plan_map(self, claim: Claim) -> int:
+        """Take a mosaic in, if that is what came: one GeoTIFF with a CRS.
+
+        Returns:
+            Number of shards; 0 when it is no mosaic.
+
+        Raises:
+            WeedsegError: The mosaic cannot be mapped, or the disk is full.
+            Problem: There is no room for the map.
+        """
+        if len(claim.options["inputs"]) != 1 or not can_map():
+            return 0
+        return self._map_work().prepare(
+            self._folders(claim), claim, self._model(claim), self._wanted(claim)
+        )
+
+    def shard(self, claim: Claim) -> None:
+        """Segment one shard of a mosaic.
+
+        Raises:
+            WeedsegError: The mosaic or the model cannot be used, or the disk is full.
+        """
+        self._map_work().shard(self._folders(claim), claim, self._model(claim))
 
     def photo(self, claim: Claim) -> dict[str, Any]:
         """Segment one photo and write its results.
@@ -110,7 +143,7 @@ class JobWork:
         return write_photo(folder / RESULTS, claim.number, claim.name, prediction, mm_per_px)
 
     def report(self, claim: Claim) -> str:
-        """Write table, zip and report over all photos.
+        """Write table, zip and report over all photos, or the map of a mosaic.
 
         Returns:
             Why the job failed; empty when at least one photo was segmented.
@@ -122,6 +155,9 @@ class JobWork:
         model = self._model(claim)
         with self._database.read() as session:
             photos = list_photo_steps(session, claim.job_id)
+        if not photos:
+            self._map_work().finish(self._folders(claim), claim, model, self._wanted(claim))
+            return ""
         bad = [photo for photo in photos if photo.status != StepStatus.DONE.value]
         results = self.folder(claim) / RESULTS
         write_table(results / CSV_NAME, photos, model.to_dict())
@@ -148,6 +184,30 @@ class JobWork:
         """Remove the files of a job that nobody wants any more."""
         remove_folder(self.folder(claim))
 
+    def _folders(self, claim: Claim) -> tuple[Path, Path]:
+        """Return the folders of what came in and of the results."""
+        folder = self.folder(claim)
+        return folder / PHOTOS, folder / RESULTS
+
+    def _map_work(self) -> MapWork:
+        """Load what maps need when the first one comes."""
+        if self._maps is None:
+            from weedseg.serve.map_work import MapWork
+
+            limits = Limits(self._data, 0, self._settings.quota_bytes)
+            self._maps = MapWork(self._settings, limits)
+        return self._maps
+
+    def _wanted(self, claim: Claim) -> Callable[[], bool]:
+        """Return what tells whether a job is still wanted."""
+
+        def wanted() -> bool:
+            with self._database.read() as session:
+                status = session.scalar(select(Job.status).where(Job.id == claim.job_id))
+            return status in ACTIVE
+
+        return wanted
+
     def _model(self, claim: Claim) -> ServedModel:
         """Return the model that the job was accepted with.
 
@@ -170,3 +230,8 @@ class JobWork:
                 "hand the job in again",
             )
         return known[name]
+
+
+def can_map() -> bool:
+    """Tell whether the libraries that maps need are installed (``weedseg[maps]``)."""
+    return all(importlib.util.find_spec(name) for name in ("rasterio", "pyogrio", "reportlab"))

@@ -43,6 +43,9 @@ class JobView:
     num_photos: int
     """0 until the uploads are unpacked."""
     num_bad: int
+    num_shards: int
+    """Shards of a mosaic; 0 for photos."""
+    num_mapped: int
     progress: int
     """Per cent."""
 
@@ -305,7 +308,7 @@ def _view(job: Job, counts: dict[str, int]) -> JobView:
     progress = 100 * counts["ended"] // max(1, counts["steps"])
     if status is JobStatus.SUCCESSFUL:
         progress = 100
-    elif counts["photos"] == 0:
+    elif counts["photos"] + counts["shards"] == 0:
         progress = 0
     return JobView(
         id=job.id,
@@ -318,5 +321,7 @@ def _view(job: Job, counts: dict[str, int]) -> JobView:
         finished_s=job.finished_s,
         num_photos=counts["photos"],
         num_bad=counts["bad"],
+        num_shards=counts["shards"],
+        num_mapped=counts["mapped"],
         progress=progress,
     )

@@ -37,6 +37,7 @@ from weedseg.serve.predicting import Prediction
 PREVIEW_PX = 1600
 """Longer side of photo and overlay previews."""
 CSV_NAME, ZIP_NAME, REPORT_NAME = "weeds.csv", "masks.zip", "report.html"
+OVERVIEW_NAME, MAP_SUMMARY_NAME = "overview.png", "map_summary.json"
 
 PHOTO_FILES: dict[str, tuple[str, str]] = {
     "photo": ("photo.jpg", "image/jpeg"),
@@ -47,6 +48,18 @@ PHOTO_FILES: dict[str, tuple[str, str]] = {
     "json": ("answer.json", "application/json"),
 }
 """What there is of each photo: its ending and media type."""
+
+MAP_FILES: dict[str, tuple[str, str]] = {
+    "report.pdf": ("application/pdf", "report to print"),
+    "classes.tif": ("image/tiff; application=geotiff", "class map"),
+    "confidence.tif": ("image/tiff; application=geotiff", "confidence, per cent"),
+    "cells.gpkg": ("application/geopackage+sqlite3", "cells for a GIS"),
+    "cells.geojson": ("application/geo+json", "cells in longitude and latitude"),
+    "cells.csv": ("text/csv", "table of cells"),
+    "map.json": ("application/json", "totals, settings and origin of the map"),
+    OVERVIEW_NAME: ("image/png", "picture of the map"),
+}
+"""What there is of a map: media type and what it is; beside them lies the report."""
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -41,9 +41,9 @@ def main() -> None:
         os.dup2(nowhere, stream)
     cv2.setNumThreads(1)
     _warm_up()
-    _confine(memory_bytes)
+    confine(memory_bytes)
     while line := requests.readline():
-        _limit_cpu(cpu_s)
+        limit_cpu(cpu_s)
         _answer(json.loads(line), requests, answers)
 
 
@@ -109,7 +109,7 @@ def _warm_up() -> None:
         return
 
 
-def _confine(memory_bytes: int) -> None:
+def confine(memory_bytes: int) -> None:
     """Give up what decoding does not need: memory, files, children, privileges, core dumps."""
     with open("/proc/self/statm", "rb") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
@@ -126,7 +126,7 @@ def _confine(memory_bytes: int) -> None:
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def _limit_cpu(seconds: int) -> None:
+def limit_cpu(seconds: int) -> None:
     """Let the kernel end this process when one photo takes more processor time."""
     spent = resource.getrusage(resource.RUSAGE_SELF)
     limit = int(spent.ru_utime + spent.ru_stime) + 1 + seconds

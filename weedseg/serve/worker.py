@@ -115,9 +115,14 @@ class Worker:
 
     def _perform(self, claim: Claim) -> None:
         if claim.kind == "unpack":
-            self._store.unpacked(claim, self._work.unpack(claim))
+            num_shards = self._work.plan_map(claim)
+            photos = [] if num_shards else self._work.unpack(claim)
+            self._store.unpacked(claim, photos, num_shards)
         elif claim.kind == "photo":
             self._store.finish(claim, summary=self._work.photo(claim))
+        elif claim.kind == "shard":
+            self._work.shard(claim)
+            self._store.finish(claim)
         else:
             self._store.finish(claim, error=self._work.report(claim))
 
@@ -171,7 +176,7 @@ def run_worker(settings: Settings, stop: threading.Event, lease_s: float = 15.0)
     database = Database.open(settings.data, settings.database_url)
     predictor = Predictor(one, ModelShelf(one))
     try:
-        work = JobWork(settings.data, database, predictor, settings.max_upload_bytes)
+        work = JobWork(settings, database, predictor)
         Worker(JobStore(database, lease_s), work).run(stop)
     finally:
         predictor.close()

@@ -5,7 +5,9 @@ Hand uploads in, ask how far the job is, fetch results, cancel.
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timezone
+from pathlib import Path as FilePath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
@@ -21,14 +23,26 @@ from weedseg.serve.job_schemas import (
     JobResults,
     Kind,
     Link,
+    MapFile,
+    MapResults,
     PhotoCount,
     PhotoStatus,
+    ShardCount,
     StatusInfo,
 )
 from weedseg.serve.job_tables import JobStatus, Step, StepStatus
 from weedseg.serve.jobs import RESULTS, JobView
 from weedseg.serve.problems import Problem, not_found, problem_responses
-from weedseg.serve.results import CSV_NAME, PHOTO_FILES, REPORT_NAME, ZIP_NAME, photo_file
+from weedseg.serve.results import (
+    CSV_NAME,
+    MAP_FILES,
+    MAP_SUMMARY_NAME,
+    OVERVIEW_NAME,
+    PHOTO_FILES,
+    REPORT_NAME,
+    ZIP_NAME,
+    photo_file,
+)
 from weedseg.serve.services import Services, services_of
 
 router = APIRouter(tags=["jobs"])
@@ -66,7 +80,12 @@ def describe_process(who: Owner) -> dict[str, Any]:
         }
         for name, part in schema.items()
     }
-    kinds = {"csv": "text/csv", "masks": "application/zip", "report": "text/html"}
+    kinds = {
+        "csv": "text/csv",
+        "masks": "application/zip",
+        "report": "text/html",
+        "map": "application/json",
+    }
     outputs = {
         name: {"title": name, "schema": {"type": "string", "contentMediaType": kind}}
         for name, kind in kinds.items()
@@ -78,7 +97,7 @@ def _summary() -> dict[str, Any]:
     return {
         "id": PROCESS,
         "title": "Weeds in field photos",
-        "description": "Crop, weed and background per pixel for many photos.",
+        "description": "Crop, weed and background per pixel for many photos or a mosaic.",
         "version": "1.0.0",
         "jobControlOptions": ["async-execute", "dismiss"],
         "outputTransmission": ["reference"],
@@ -111,7 +130,8 @@ def execute(
     if len(set(inputs.photos)) != len(inputs.photos):
         raise Problem(422, "Unprocessable content", "an upload is named twice; expected once each")
     model = services.models.get(inputs.model)
-    options = {"model": model.name, "model_sha256": model.sha256, "mm_per_px": inputs.mm_per_px}
+    given = inputs.model_dump(include={"mm_per_px", "crop", "cell_m", "resample"})
+    options = {"model": model.name, "model_sha256": model.sha256, **given}
     job = services.jobs.submit(who.owner, inputs.photos, options, idempotency_key)
     response.headers["Location"] = f"/jobs/{job.id}"
     if ASYNCHRONOUS in prefer:
@@ -166,14 +186,35 @@ def show_results(
     """Say what was found, photo by photo, and where the files are."""
     job = _finished(services, who, job_id)
     base = f"/jobs/{job_id}/results"
+    report = _link(f"{base}/report.html", "report", "text/html", "report to read and send on")
+    if job.num_shards:
+        results = services.jobs.job_folder(who.owner, job_id) / RESULTS
+        found = _map_results(results, f"{base}/map")
+        table = _link(f"{base}/map/cells.csv", "csv", "text/csv", "table of all cells")
+        return JobResults(csv=table, masks=None, report=report, map=found, photos=[], total=0)
     photos = services.jobs.photos(who.owner, job_id, limit, offset)
     return JobResults(
         csv=_link(f"{base}/csv", "csv", "text/csv", "table of all photos"),
         masks=_link(f"{base}/masks.zip", "masks", "application/zip", "class maps of all photos"),
-        report=_link(f"{base}/report.html", "report", "text/html", "report to read and send on"),
+        report=report,
+        map=None,
         photos=[_photo(job_id, photo) for photo in photos],
         total=job.num_photos,
     )
+
+
+def _map_results(results: FilePath, base: str) -> MapResults:
+    """Read what was found of a mosaic.
+
+    Raises:
+        Problem: It is gone.
+    """
+    try:
+        found = json.loads((results / MAP_SUMMARY_NAME).read_bytes())
+    except FileNotFoundError as error:
+        raise not_found("result") from error
+    files = [_link(f"{base}/{name}", name, *about) for name, about in MAP_FILES.items()]
+    return MapResults(**found, overview=files[-1], files=files[:-1])
 
 
 def _download(kind: str) -> dict[int | str, dict[str, Any]]:
@@ -212,6 +253,17 @@ def download_report(services: Work, who: Owner, job_id: JobId) -> FileResponse:
     response = _file(services, who, job_id, REPORT_NAME, "text/html; charset=utf-8", "inline")
     response.headers["Content-Security-Policy"] = _REPORT_POLICY
     return response
+
+
+@router.get(
+    "/jobs/{job_id}/results/map/{name}",
+    response_class=Response,
+    responses=_download("application/octet-stream"),
+)
+def download_map(services: Work, who: Owner, job_id: JobId, name: MapFile) -> FileResponse:
+    """Download a file of a map."""
+    place = "inline" if name.value == OVERVIEW_NAME else "attachment"
+    return _file(services, who, job_id, name.value, MAP_FILES[name.value][0], place)
 
 
 @router.get(
@@ -288,10 +340,10 @@ def _status(services: Services, job: JobView) -> StatusInfo:
         updated=_moment(job.updated_s),
         expires=_moment(job.finished_s + kept_s if job.finished_s else None),
         photos=PhotoCount(total=job.num_photos, bad=job.num_bad),
+        shards=ShardCount(total=job.num_shards, done=job.num_mapped),
         inputs={
             "photos": [row["name"] for row in options["inputs"]],
-            "model": options["model"],
-            "mm_per_px": options["mm_per_px"],
+            **{k: v for k, v in options.items() if k not in ("inputs", "model_sha256")},
         },
         links=links,
     )

@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 from starlette.staticfiles import StaticFiles
 
+from weedseg.serve.job_work import can_map
 from weedseg.serve.settings import Settings
 
 FOLDER = Path(__file__).parents[1] / "web"
@@ -90,5 +91,6 @@ def index_html(settings: Settings) -> str:
     return page.substitute(
         accept=",".join([*accept, *_ZIP]),
         formats=f"{', '.join(names[:-1])} or {names[-1]}",
+        maps=str(can_map()).lower(),
         max_upload_bytes=settings.max_upload_bytes,
     )

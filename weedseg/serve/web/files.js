@@ -1,9 +1,11 @@
 // What people choose or drop: photos, zips, whole folders; what cannot be used, and why.
 import { bytes } from "./format.js";
 
-const { accept, formats, maxUploadBytes } = document.body.dataset;
+const { accept, formats, maps, maxUploadBytes } = document.body.dataset;
 export const ACCEPT = accept;
 export const FORMATS = formats;
+/** Whether this service maps orthomosaics. */
+export const MAPS = maps === "true";
 const SUFFIXES = accept.split(",").filter((part) => part.startsWith("."));
 export const MAX_BYTES = Number(maxUploadBytes);
 export const MAX_FILES = 2000;
@@ -23,6 +25,11 @@ export function refusal(file) {
 /** Whether something is a zip of photos. */
 export function isZip(name) {
   return name.toLowerCase().endsWith(".zip");
+}
+
+/** Whether a file may be an orthomosaic. */
+export function mayBeMosaic(name) {
+  return MAPS && /\.tiff?$/i.test(name);
 }
 
 /** Collect dropped files, those in folders too. */

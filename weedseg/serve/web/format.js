@@ -24,6 +24,16 @@ export function area(m2) {
   return `${m2.toFixed(m2 < 10 ? 2 : 1)}${NBSP}m²`;
 }
 
+/** An area on the ground: large ones in ha. */
+export function ground(m2) {
+  return m2 < 1000 ? area(m2) : `${places(m2 / 1e4)}${NBSP}ha`;
+}
+
+/** A number with three digits that count. */
+export function places(num) {
+  return num.toLocaleString("en-GB", { maximumSignificantDigits: 3 });
+}
+
 export function pixels(num) {
   return `${num.toLocaleString("en-GB")}${NBSP}px`;
 }

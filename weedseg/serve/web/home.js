@@ -1,7 +1,7 @@
 // New photos: choose, send, hand in.
 import { fetchJson, patiently, postJson, problemBox } from "./api.js";
 import { announce, button, el, heading, show } from "./dom.js";
-import { ACCEPT, FORMATS, MAX_BYTES, MAX_FILES, droppedFiles, isZip, refusal } from "./files.js";
+import { ACCEPT, FORMATS, MAPS, MAX_BYTES, MAX_FILES, droppedFiles, isZip, mayBeMosaic, refusal } from "./files.js";
 import { bytes, count } from "./format.js";
 import { Upload, forgetAll, removeAll, sendAll } from "./upload.js";
 
@@ -42,7 +42,7 @@ class Home {
       "div", { class: "drop" },
       this.input,
       el("label", { for: "files" }, el("span", { class: "button main" }, "Choose photos"), " or drop them here"),
-      el("p", { class: "hint", id: "files-help" }, `${FORMATS}, or a zip of photos; up to ${bytes(MAX_BYTES)} each.`),
+      el("p", { class: "hint", id: "files-help" }, `${FORMATS}, or a zip of photos${MAPS ? "; or one GeoTIFF orthomosaic, for a map" : ""}; up to ${bytes(MAX_BYTES)} each.`),
     );
     this.refused = el("div");
     this.list = el("ul", { class: "files", "aria-label": "Chosen files" });
@@ -58,7 +58,7 @@ class Home {
         class: "card", novalidate: true,
         on: { submit: (event) => this.#onSubmit(event), change: () => { this.requestKey = null; } },
       },
-      this.drop, this.refused, this.list, this.#options(), this.problem, this.total,
+      this.drop, this.refused, this.list, this.#options(), this.#mapOptions(), this.problem, this.total,
       el("div", { class: "buttons" }, this.submit, this.cancel, this.clear),
     );
     const root = el(
@@ -90,6 +90,32 @@ class Home {
           "Adds areas in m². A 12-megapixel phone held 1.5 m above the ground has about 0.5 mm per pixel."),
       ),
     );
+  }
+
+  /** What maps need to know; seen when the one file may be a mosaic. */
+  #mapOptions() {
+    this.crop = el("input", { type: "text", id: "crop", maxlength: "100", autocomplete: "off", "aria-describedby": "crop-help" });
+    this.cell = el("input", {
+      type: "number", id: "cell", min: "0.05", max: "1000", step: "any", inputmode: "decimal", value: "5", required: true,
+      "aria-describedby": "cell-wrong",
+    });
+    this.cellWrong = el("span", { class: "wrong", id: "cell-wrong", role: "alert" });
+    this.resample = el("input", { type: "checkbox", id: "resample", checked: true });
+    this.mapFields = el(
+      "fieldset", { class: "map-options", hidden: true },
+      el("legend", {}, "If this is an orthomosaic (a GeoTIFF with a CRS)"),
+      el(
+        "div", { class: "options" },
+        el(
+          "div", { class: "field" },
+          el("label", { for: "crop" }, "Crop on the field"), this.crop,
+          el("p", { class: "hint", id: "crop-help" }, "Tells whether the model was tested on this crop."),
+        ),
+        el("div", { class: "field" }, el("label", { for: "cell" }, "Cells of the map, m"), this.cell, this.cellWrong),
+      ),
+      el("label", { class: "check", for: "resample" }, this.resample, "Resize it if the model learnt at another scale"),
+    );
+    return this.mapFields;
   }
 
   #advice() {
@@ -261,13 +287,16 @@ class Home {
   #update() {
     const num = this.uploads.length;
     const busy = this.sending !== null;
-    const kind = this.uploads.some(({ name }) => isZip(name)) ? "file" : "photo";
+    const mosaic = num === 1 && mayBeMosaic(this.uploads[0].name);
+    const kind = mosaic || this.uploads.some(({ name }) => isZip(name)) ? "file" : "photo";
     this.submit.textContent = busy ? "Uploading …" : `Analyse ${num === 0 ? "photos" : count(num, kind)}`;
     this.submit.disabled = busy || num === 0;
     this.cancel.hidden = !busy;
     this.clear.hidden = busy || num === 0;
     this.total.hidden = !busy;
     this.list.hidden = num === 0;
+    this.mapFields.hidden = !mosaic;
+    this.mapFields.disabled = busy;
     for (const control of [this.input, this.resolution, this.model]) control.disabled = busy;
     this.drop.hidden = busy;
     for (const { remove } of this.rows.values()) remove.hidden = busy;
@@ -279,7 +308,11 @@ class Home {
     const wrong = !this.resolution.checkValidity();
     this.resolutionWrong.textContent = wrong ? "Give a number from 0.001 to 1000, or leave it empty." : "";
     this.resolution.setAttribute("aria-invalid", String(wrong));
+    const badCell = !this.mapFields.hidden && !this.cell.checkValidity();
+    this.cellWrong.textContent = badCell ? "Give a number from 0.05 to 1000." : "";
+    this.cell.setAttribute("aria-invalid", String(badCell));
     if (wrong) this.resolution.focus();
+    else if (badCell) this.cell.focus();
     else this.#send();
   }
 
@@ -316,6 +349,9 @@ class Home {
       model: this.model.value,
       mm_per_px: this.resolution.value === "" ? null : Number(this.resolution.value),
     };
+    if (!this.mapFields.hidden) {
+      Object.assign(inputs, { crop: this.crop.value.trim(), cell_m: Number(this.cell.value), resample: this.resample.checked });
+    }
     const headers = { Prefer: "respond-async", "Idempotency-Key": this.requestKey };
     const job = await patiently(() => postJson("/processes/weed-map/execution", { inputs }, headers), signal, MOST_TRIES);
     removeAll(this.uploads); // the job has its own

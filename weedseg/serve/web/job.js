@@ -5,6 +5,7 @@ import { roleShare } from "./classes.js";
 import { count, day, percent, sentence, title, when } from "./format.js";
 import { STATES, deleteJob } from "./history.js";
 import { PhotoPanel } from "./panel.js";
+import { mapView } from "./map.js";
 import { downloads, modelNote, photoTable, problems, scaleBars, summary } from "./results.js";
 
 const PAGE = 1000;
@@ -17,6 +18,13 @@ export async function showJob(signal, id) {
   const page = new JobPage(id, signal);
   show("Results", heading("Results"), el("p", { class: "quiet" }, "Loading …"));
   await page.run();
+}
+
+/** Say what is going on. */
+function doing({ photos, shards, progress }) {
+  if (shards.total > 0 && shards.done === shards.total) return "Writing the map and its report …";
+  if (shards.total > 0) return `Mapping: ${shards.done} of ${count(shards.total, "part")} done`;
+  return photos.total === 0 ? "Getting ready …" : `Analysing: ${progress} % done`;
 }
 
 class JobPage {
@@ -40,7 +48,7 @@ class JobPage {
     for (;;) {
       const job = await this.#ask();
       if (!this.built) await this.#build(job);
-      const news = `${job.status} ${job.progress} ${job.photos.total}`;
+      const news = `${job.status} ${job.progress} ${job.photos.total} ${job.shards.done}`;
       if (news !== seen) await this.#update(job);
       seen = news;
       if (job.status !== "accepted" && job.status !== "running") return;
@@ -92,6 +100,7 @@ class JobPage {
     this.state.textContent = STATES[job.status];
     this.state.className = `state ${job.status}`;
     const facts = [when(job.created), job.photos.total ? count(job.photos.total, "photo") : ""];
+    if (job.shards.total) facts.push("orthomosaic", job.inputs.crop);
     if (job.inputs.mm_per_px) facts.push(`${job.inputs.mm_per_px} mm per pixel`);
     if (job.expires && job.status !== "dismissed") facts.push(`kept until ${day(job.expires)}`);
     this.facts.replaceChildren(this.state, facts.filter(Boolean).join(" · "));
@@ -101,13 +110,14 @@ class JobPage {
       for (const part of [this.note, this.summary, this.panel.root, this.tableSection, this.problems]) part.remove();
     } else if (job.photos.total > 0) {
       await this.#loadPhotos(job);
+    } else if (job.shards.total > 0 && job.status === "successful") {
+      this.summary.replaceChildren(...mapView(await fetchJson(`/jobs/${this.id}/results`, { signal: this.signal })));
     }
   }
 
   #showProgress(job) {
     if (job.status === "accepted" || job.status === "running") {
-      const left = job.photos.total === 0 ? "Getting ready …" : `Analysing: ${job.progress} % done`;
-      this.#tellProgress(left, job.progress);
+      this.#tellProgress(doing(job), job.progress);
       return;
     }
     const told = {
@@ -137,7 +147,7 @@ class JobPage {
     const done = job.status === "successful";
     const focused = this.actions.contains(document.activeElement);
     this.actions.replaceChildren(
-      ...(done ? downloads(this.id) : []),
+      ...(done && job.photos.total > 0 ? downloads(this.id) : []),
       active ? button("Cancel", () => this.#cancel()) : button("Delete", () => this.#delete()),
     );
     if (focused) this.actions.querySelector("a, button").focus();
@@ -192,7 +202,7 @@ class JobPage {
   }
 
   async #cancel() {
-    const sure = await ask("Cancel this analysis?", "Photos that are not done yet stay undone, and there will be no results.", "Cancel it");
+    const sure = await ask("Cancel this analysis?", "What is not done yet stays undone, and there will be no results.", "Cancel it");
     if (!sure) return;
     try {
       await call(`/jobs/${this.id}`, { method: "DELETE" });

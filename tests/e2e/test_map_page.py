@@ -1,0 +1,149 @@
+"""A mosaic handed in through the web page, in a real Chromium, with the released model."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import rasterio
+from serving import Server
+from watched import Watched
+
+from weedseg.data.synthetic_mosaic import ORTHO, write_mosaic
+
+CHROMIUM = Path("/usr/bin/chromium")
+api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM.exists(), reason=f"no Chromium at {CHROMIUM}: apt-get install chromium"
+)
+expect = api.expect
+PICTURES = os.environ.get("WEEDSEG_TEST_PICTURES")
+"""Folder for screenshots, to look at."""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with Server(tmp_path_factory.mktemp("page") / "data", job_worker="true") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def mosaic(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mosaic")
+    write_mosaic(folder, 5, (1000, 1400))
+    return (folder / ORTHO).rename(folder / "north field.tif")
+
+
+@pytest.fixture(scope="module")
+def job(browser, server, mosaic):
+    """A finished map that was handed in through the page."""
+    seen = Watched(browser, server.url)
+    page = seen.page
+    seen.open()
+    expect(page.get_by_label("Crop on the field")).to_be_hidden()
+    page.get_by_label("Choose photos").set_input_files(mosaic)
+    page.get_by_label("Crop on the field").fill("peanut")
+    cell = page.get_by_label("Cells of the map, m")
+    cell.fill("-1")
+    page.get_by_role("button", name="Analyse 1").click()
+    expect(page.locator("#cell-wrong")).to_contain_text("from 0.05 to 1000")
+    expect(cell).to_be_focused()
+    cell.fill("0.1")
+    seen.check_for_all()
+    _picture(page, "map-form")
+    page.get_by_role("button", name="Analyse 1").click()
+    page.wait_for_url("**/#/jobs/*")
+    page.get_by_role("heading", name="Where the weeds are").wait_for(timeout=120_000)
+    job_id = page.url.rpartition("/")[2]
+    with server.client() as client:
+        answer = client.get(f"/jobs/{job_id}/results").json()
+    yield seen, job_id, answer
+    seen.check()
+
+
+def _picture(page, name):
+    if PICTURES:
+        page.screenshot(path=Path(PICTURES) / f"{name}.png", full_page=True)
+
+
+def test_the_page_shows_the_map(job):
+    seen, _, answer = job
+    page, found = seen.page, answer["map"]
+    expect(page.locator(".state")).to_have_text("Finished")
+    cells = f"{found['totals']['num_cells']:,}\u00a0cells of 0.1 by 0.1 m"
+    expect(page.locator(".figures")).to_contain_text(cells)
+    image = page.locator(".field-map")
+    assert image.evaluate("(image) => image.decode().then(() => image.naturalWidth)") > 1000
+    rows = page.get_by_role("region", name="The weediest cells").locator("tbody tr")
+    expect(rows).to_have_count(len(found["worst"]))
+    first = found["worst"][0]
+    expect(rows.first).to_contain_text(first["cell_id"])
+    expect(rows.first).to_contain_text(f"{first['latitude']:.6f}, {first['longitude']:.6f}")
+    for sentence in found["warnings"]:
+        expect(page.locator(".warning", has_text=sentence[1:40]).first).to_be_visible()
+    assert "m²" in page.locator(".figures").inner_text()
+    seen.check_for_all()
+    _picture(page, "map-results")
+
+
+def test_the_files_are_offered(job, tmp_path):
+    seen, _, answer = job
+    page = seen.page
+    names = {link["rel"] for link in answer["map"]["files"]}
+    links = page.locator("#files-of-map ~ .buttons a[download]")
+    expect(links).to_have_count(len(names))
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Class map (GeoTIFF)").click()
+    path = tmp_path / "classes.tif"
+    download.value.save_as(path)
+    with rasterio.open(path) as file:
+        assert file.crs.to_epsg() == 32632
+        assert file.shape == (1000, 1400)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Totals and origin (JSON)").click()
+    values = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
+    assert values["input"] == "north field.tif"
+    with page.context.expect_page() as report:
+        page.get_by_role("link", name="Report (opens").click()
+    report.value.locator("h1").wait_for()
+    assert report.value.title() == "Weed map: north field, peanut"
+    report.value.close()
+
+
+def test_it_fits_a_phone(browser, server, job):
+    _, job_id, _ = job
+    seen = Watched(browser, server.url, width=360, height=740)
+    seen.open(f"#/jobs/{job_id}")
+    seen.page.locator(".field-map").wait_for()
+    assert seen.page.evaluate("document.documentElement.scrollWidth") == 360
+    assert seen.page.evaluate("probes.small()") == []
+    seen.check_for_all()
+    _picture(seen.page, "map-phone")
+    seen.check()
+    seen.context.close()
+
+
+def test_a_photo_beside_it_makes_it_a_photo(browser, server, mosaic, tmp_path):
+    """Maps are for one file; two are photos as ever, and nothing is asked about cells."""
+    seen = Watched(browser, server.url)
+    page = seen.page
+    seen.open()
+    other = tmp_path / "photo.jpg"
+    other.write_bytes(b"x")
+    page.get_by_label("Choose photos").set_input_files([mosaic, other])
+    expect(page.locator(".files li")).to_have_count(2)
+    expect(page.get_by_label("Crop on the field")).to_be_hidden()
+    page.get_by_role("button", name="Remove photo.jpg").click()
+    expect(page.get_by_label("Crop on the field")).to_be_visible()
+    seen.check()
+    seen.context.close()
