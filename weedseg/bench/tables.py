@@ -11,6 +11,7 @@ from weedseg.bench.comparison import compare, holm
 from weedseg.bench.cost import cost_table
 from weedseg.bench.edge_table import draw_edge
 from weedseg.bench.lines import read_lines
+from weedseg.bench.maps import maps_table
 from weedseg.bench.peers_table import mean_and_range, peers_table, read_peers
 from weedseg.bench.scorers import scorers_table
 from weedseg.bench.serve_table import draw_serve
@@ -167,6 +168,7 @@ def draw_all(folder: Path) -> dict[str, str]:
         "scorers": scorers_table(
             read_lines(folder / "pretraining" / "diagnosis" / "scorers.jsonl")
         ),
+        "maps": maps_list(read_lines(folder / "maps.jsonl")),
         "cost": cost_table(read_lines(folder / "cost.jsonl")),
         "peers": peers_table(*read_peers(folder / "peers")),
         "edge": draw_edge(folder / "edge"),
@@ -191,6 +193,12 @@ def synthetic_table(lines: Lines) -> str:
         )
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
+
+
+def maps_list(lines: Lines) -> str:
+    """Draw what the newest large map showed as a Markdown list."""
+    rows = maps_table(lines[-1]).splitlines() if lines else []
+    return "".join(f"- {row}\n" for row in rows)
 
 
 def throughput_table(lines: Lines) -> str:
