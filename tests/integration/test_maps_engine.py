@@ -146,6 +146,16 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_bytes(reference, mosaic, mod
         assert (out / name).read_bytes() == (reference[0] / name).read_bytes()
 
 
+def test_a_new_map_takes_an_older_prescription_away(mosaic, model, tmp_path):
+    out = tmp_path / "out"
+    (out / "TASKDATA").mkdir(parents=True)
+    stale = [out / "prescription.json", out / "prescription.kml", out / "TASKDATA" / "a.xml"]
+    for path in stale:
+        path.write_text("of a map that is no longer there")
+    make_map(options(mosaic, out, model))
+    assert not [path for path in stale if path.exists()]
+
+
 def test_parts_of_another_model_are_thrown_away_with_a_word(mosaic, model, tmp_path):
     out, other = tmp_path / "out", tmp_path / "other.onnx"
     other.write_bytes(make_colour_model(overlap_px=20))

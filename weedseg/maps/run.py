@@ -30,6 +30,7 @@ from weedseg.maps.georaster import (
     unlike_training,
 )
 from weedseg.maps.parts import PartFolder, map_state
+from weedseg.maps.prescription_files import remove_prescription
 from weedseg.maps.raster import LayerWriter
 from weedseg.maps.report import write_report
 from weedseg.maps.rows import RowFinder, Rows
@@ -235,6 +236,7 @@ def _read_all(work: _Work, parts: PartFolder, tell: Tell) -> _Found:
             tell(MapProgress(done=done, total=total, seconds_left=left, what="writing"))
         weed_map, rows = work.counter.finish(), work.rows.finish()
         (out / MAP_NAME).unlink(missing_ok=True)  # from here on an older map is no longer whole
+        remove_prescription(out)
         rasters = classes.finish(threads), confidence.finish(threads)
     return _Found(weed_map=weed_map, rows=rows, rasters=rasters)
 
