@@ -340,6 +340,17 @@ def test_the_same_photos_give_the_same_bytes(local):
     assert len(local.files(first)) == 2 * 6 + 3
 
 
+def test_what_a_killed_worker_began_to_write_is_taken_away(local):
+    job_id = local.submit({"a.png": PHOTO})
+    folder = local.jobs.job_folder(OWNER, job_id) / "results"
+    folder.mkdir(parents=True)
+    (folder / ".weeds.csv.k2j4_5").write_bytes(b"half a ta")
+    local.work()
+    names = local.files(job_id)
+    assert "weeds.csv" in names
+    assert not [name for name in names if name.startswith(".")]
+
+
 def test_a_model_that_was_exchanged_is_not_used(local):
     job_id = local.submit({"a.png": PHOTO}, model_sha256="0" * 64)
     local.work()

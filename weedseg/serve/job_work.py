@@ -26,6 +26,7 @@ from weedseg.serve.results import (
     CSV_NAME,
     REPORT_NAME,
     ZIP_NAME,
+    remove_leftovers,
     write_masks,
     write_photo,
     write_table,
@@ -160,6 +161,7 @@ class JobWork:
             return ""
         bad = [photo for photo in photos if photo.status != StepStatus.DONE.value]
         results = self.folder(claim) / RESULTS
+        remove_leftovers(results)
         write_table(results / CSV_NAME, photos, model.to_dict())
         write_masks(results / ZIP_NAME, results, photos)
         write_report(

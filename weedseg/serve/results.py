@@ -222,6 +222,12 @@ def write_masks(path: Path, results: Path, photos: Iterable[Step]) -> None:
                 archive.writestr(entry, photo_file(results, photo.number, "classmap").read_bytes())
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed worker had begun to write; call it when all photos are done."""
+    for path in folder.glob(".*"):
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Write a file of any size whole or not at all, for good.
