@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -23,6 +24,7 @@ FIELD_DATA = Path(os.environ.get("WEEDSEG_FIELD_DATA", ROOT.parent / "shared" / 
 BUDGET_S = {"unit": 30.0, "integration": 300.0, "e2e": 480.0}
 """Summed test time of a tier (folder) on two idle cores. Printed always; a CI run that takes twice
 as long fails, so that a busy machine does not."""
+CHROMIUM = Path("/usr/bin/chromium")
 SOAK_SHARE = 0.02
 
 _spent_s: dict[str, float] = defaultdict(float)
@@ -108,3 +110,36 @@ def field_data() -> Path:
 def soak_share(request) -> float:
     """Share of a long campaign to run: all of it with ``--soak``, else 2 %."""
     return 1.0 if request.config.getoption("--soak") else SOAK_SHARE
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of some KiB that can grow."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def resize(kib):
+        wanted = f"size={kib}k" + (",remount" if place.is_mount() else "")
+        command = ["mount", "-t", "tmpfs", "-o", wanted, "tmpfs", str(place)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"no file system of its own: {done.stderr.strip()}")
+        return place
+
+    if not hasattr(os, "geteuid") or os.geteuid():
+        pytest.skip("only root can mount a small file system")
+    yield resize
+    if place.is_mount():
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The system's Chromium."""
+    api = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip(f"no Chromium at {CHROMIUM}: apt-get install chromium")
+    with api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()

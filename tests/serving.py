@@ -115,3 +115,14 @@ class Server:
                 continue
             total += int(re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE)[1])
         return total / 1024
+
+
+def finished(client, url, seconds=60):
+    """Ask for a job until it has ended; returns its status."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        status = client.get(url).json()
+        if status["status"] not in ("accepted", "running"):
+            return status
+        time.sleep(0.1)
+    raise AssertionError(status)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -168,30 +167,9 @@ def test_one_bad_photo_never_stops_a_prediction(cli, trained, farm, tmp_path):
     assert len((tmp_path / "out" / "coverage.csv").read_text().splitlines()) == 4
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A way to make a file system of some MiB, and to let it grow."""
-    place = tmp_path / "disk"
-    place.mkdir()
-
-    def resize(mib):
-        options = f"size={mib}m" + (",remount" if place.is_mount() else "")
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"no file system of its own: {done.stderr.strip()}")
-        return place
-
-    if not hasattr(os, "geteuid") or os.geteuid():
-        pytest.skip("only root can mount a small file system")
-    yield resize
-    if place.is_mount():
-        subprocess.run(["umount", str(place)], check=True)
-
-
 def test_a_full_disk_loses_nothing(cli, farm, small_disk, tiny):
     """There is room for the first checkpoint, not for the next."""
-    root, run = farm(8, 4), small_disk(20) / "run"
+    root, run = farm(8, 4), small_disk(20 << 10) / "run"
     start = ("train", "--farm-images", root, "--out", run)
     done = cli(*start, *tiny, checkpoint_every=2)
     assert done.code == 6, done.err
@@ -201,7 +179,7 @@ def test_a_full_disk_loses_nothing(cli, farm, small_disk, tiny):
     assert "--resume" in sentence
     assert list((run / "pretrain" / "checkpoints").glob("step-*.sha256"))
     assert not list(run.rglob("*.tmp"))
-    small_disk(400)
+    small_disk(400 << 10)
     before = (run / "run.json").read_bytes()
     assert json.loads(before)["plan"]["pretrain_steps"] == 6
     assert cli(*start, "--resume", die="finish", checkpoint_every=2).code == -9
@@ -209,7 +187,7 @@ def test_a_full_disk_loses_nothing(cli, farm, small_disk, tiny):
 
 
 def test_a_full_disk_at_prediction_leaves_whole_files_only(cli, trained, farm, small_disk):
-    root, out = farm(8, 0, size=(600, 800)), small_disk(1) / "out"
+    root, out = farm(8, 0, size=(600, 800)), small_disk(1 << 10) / "out"
     predict = ("predict", "--model", trained, root, "--out", out)
     done = cli(*predict)
     assert done.code == 6, done.err
@@ -217,7 +195,7 @@ def test_a_full_disk_at_prediction_leaves_whole_files_only(cli, trained, farm, s
     written = [f for f in out.rglob("*") if f.suffix in (".png", ".jpg")]
     assert written
     assert all(cv2.imread(str(f), cv2.IMREAD_UNCHANGED) is not None for f in written)
-    small_disk(100)
+    small_disk(100 << 10)
     done = cli(*predict).ok()
     assert "0 were done before" not in done.out
     assert len(list(out.rglob("*_overlay.jpg"))) == 8

@@ -13,22 +13,10 @@ from watched import Watched
 
 from weedseg.data.synthetic_mosaic import ORTHO, write_mosaic
 
-CHROMIUM = Path("/usr/bin/chromium")
 api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"no Chromium at {CHROMIUM}: apt-get install chromium"
-)
 expect = api.expect
 PICTURES = os.environ.get("WEEDSEG_TEST_PICTURES")
 """Folder for screenshots, to look at."""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")

@@ -17,29 +17,17 @@ from wire import Wire
 
 from weedseg.data.rle import to_coco
 from weedseg.data.synthetic import draw_photo, draw_style
+from weedseg.edge.result import percent
 from weedseg.serve.database import Database
-from weedseg.serve.job_report import percent
 from weedseg.serve.keys import KeyStore
 
-CHROMIUM = Path("/usr/bin/chromium")
 api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"no Chromium at {CHROMIUM}: apt-get install chromium"
-)
 expect = api.expect
 
 WEED, CROP = (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)
 DRAWN = "(colour) => probes.drawn(colour)"
 EVIL = "<img src=x onerror=alert(1)>.jpg"
 """A file name that must stay a text."""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")

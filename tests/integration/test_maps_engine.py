@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 from functools import partial
 
 import numpy as np
@@ -265,27 +264,6 @@ def plan_of(mosaic, model):
     from weedseg.maps.shards import plan_shards
 
     return plan_shards(open_field(mosaic).ground.size, Segmenter(model, threads=1).metadata)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of some KiB that can grow."""
-    place = tmp_path / "disk"
-    place.mkdir()
-
-    def resize(kib):
-        wanted = f"size={kib}k" + (",remount" if place.is_mount() else "")
-        command = ["mount", "-t", "tmpfs", "-o", wanted, "tmpfs", str(place)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"no file system of its own: {done.stderr.strip()}")
-        return place
-
-    if not hasattr(os, "geteuid") or os.geteuid():
-        pytest.skip("only root can mount a small file system")
-    yield resize
-    if place.is_mount():
-        subprocess.run(["umount", str(place)], check=True)
 
 
 @pytest.mark.parametrize("room", [200, 900, 1400])

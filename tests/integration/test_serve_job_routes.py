@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from job_place import field_photo, upload_over, zip_of
 from PIL import Image
-from serving import Server
+from serving import Server, finished
 
 from weedseg.serve.database import Database
 from weedseg.serve.keys import KeyStore
@@ -58,16 +58,6 @@ def execute(client, photos, key=None, **inputs):
     headers = {"Prefer": "respond-async", **({"Idempotency-Key": key} if key else {})}
     body = {"inputs": {"photos": photos, **inputs}}
     return client.post("/processes/weed-map/execution", json=body, headers=headers)
-
-
-def finished(client, url, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        status = client.get(url).json()
-        if status["status"] not in ("accepted", "running"):
-            return status
-        time.sleep(0.1)
-    raise AssertionError(status)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import rasterio
 from affine import Affine
 from colour_field import pixels_of, random_squares, write_field
 from job_place import LEASE_S, OWNER, Place, field_photo, upload_over
-from serving import Server
+from serving import Server, finished
 
 from weedseg.errors import FieldDataError, GeoreferenceError
 from weedseg.maps.cells import CellOptions
@@ -387,16 +387,6 @@ def server(tmp_path_factory):
 def execute(client, upload, **inputs):
     body = {"inputs": {"photos": [upload], **inputs}}
     return client.post("/processes/weed-map/execution", json=body)
-
-
-def finished(client, url, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        status = client.get(url).json()
-        if status["status"] not in ("accepted", "running"):
-            return status
-        time.sleep(0.1)
-    raise AssertionError(status)
 
 
 def test_a_map_over_http(server, mosaic):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from weedseg.errors import ImageError
+from weedseg.errors import ImageError, OutputError
 from weedseg.imaging import IMAGE_SUFFIXES
 
 CLASS_MAP_END, CONFIDENCE_END, OVERLAY_END = "_classes.png", "_confidence.png", "_overlay.jpg"
@@ -138,3 +138,20 @@ def _is_aside(inner: Path) -> bool:
 def _readable(name: str) -> str:
     """Return a file name as valid text, odd bytes replaced."""
     return os.fsencode(name).decode("utf-8", errors="replace")
+
+
+def make_folder(out: Path) -> None:
+    """Make an output folder, and those above it.
+
+    Args:
+        out: The folder; it may be there.
+
+    Raises:
+        OutputError: It cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{out}: {error.strerror}", "a folder that can be written", "choose another --out"
+        ) from error

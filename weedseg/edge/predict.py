@@ -27,6 +27,7 @@ from weedseg.edge.photos import (
     OVERLAY_END,
     FoundPhoto,
     find_photos,
+    make_folder,
 )
 from weedseg.edge.segmenter import Result, Segmenter
 from weedseg.errors import FieldDataError, OutputError
@@ -96,7 +97,7 @@ def predict_folder(
         RuntimeUnavailableError: ONNX Runtime fails.
     """
     photos = find_photos(inputs, out)
-    _make_folder(out)
+    make_folder(out)
     run = _Run(segmenter, out, overlay)
     errors: dict[str, str] = {}
     num_segmented = 0
@@ -294,17 +295,3 @@ def _jpeg(image: Image) -> bytes:
             f"an overlay of {image.shape[1]}x{image.shape[0]} px", "a JPEG", "leave overlays out"
         )
     return bytes(data)
-
-
-def _make_folder(out: Path) -> None:
-    """Make the output folder.
-
-    Raises:
-        OutputError: It cannot be made.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{out}: {error.strerror}", "a folder that can be written", "choose another --out"
-        ) from error

@@ -82,3 +82,13 @@ def empty_result(status: Status, reason: str, size: tuple[int, int] = (0, 0)) ->
         status=status,
         reason=reason,
     )
+
+
+def percent(share: float) -> str:
+    """Write a coverage, 0-1, for people: in per cent, with more digits where it is small."""
+    value = 100 * share
+    if value == 0 or value >= 99.95:
+        return f"{value:.0f}\u00a0%"
+    if value < 0.01:
+        return "<\u00a00.01\u00a0%"
+    return f"{value:.2f}\u00a0%" if value < 1 else f"{value:.1f}\u00a0%"

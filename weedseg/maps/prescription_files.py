@@ -12,8 +12,6 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 import pyogrio
 import shapely
-from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldError
 
 from weedseg import __version__
 from weedseg.errors import FieldDataError, OutputError
@@ -30,6 +27,7 @@ from weedseg.maps.ground import apply_affine, to_lonlat
 from weedseg.maps.isoxml_file import write_isoxml
 from weedseg.maps.prescription import Prescription, PrescriptionOptions, prescribe
 from weedseg.maps.report import write_report
+from weedseg.maps.together import written_together
 from weedseg.maps.trust import trust_from_dict
 from weedseg.maps.validate import validate
 from weedseg.maps.vectors import load_weed_map, save_weed_map
@@ -100,7 +98,7 @@ def write_prescription(prescription: Prescription, out: Path) -> list[Path]:
         ConfigError: The ISOXML cells are too small for the field.
         OutputError: The disk is full or the folder is not writable.
     """
-    with _writing(out) as made:
+    with written_together(out, "the prescription") as made:
         _write_all(prescription, made)
         _check(made)
         said = replace(prescription.trust, note=prescription.note)
@@ -164,25 +162,6 @@ def _check(folder: Path) -> None:
                 "a file that can be read again",
                 "make room and run the same command again",
             )
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[Path]:
-    """Give a hidden folder in `out`; faults of the disk become an error with a remedy."""
-    made = None
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=".prescription-", dir=out))
-        yield made
-    except (OSError, DataSourceError, DataLayerError, FeatureError, FieldError) as error:
-        raise OutputError(
-            f"the prescription cannot be written to {out}: {error}",
-            "room in a folder that can be written",
-            "free some space or choose another folder",
-        ) from error
-    finally:
-        if made is not None:
-            shutil.rmtree(made, ignore_errors=True)
 
 
 def _write_vectors(

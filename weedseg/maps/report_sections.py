@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from weedseg.classes import ClassTable, FieldClass, Role
+from weedseg.edge.result import percent
 from weedseg.errors import FieldDataError
 from weedseg.evaluation.drawing import GREEN, VERMILION
 from weedseg.maps import report_words as words
@@ -92,7 +93,7 @@ def distribution_section(sources: Sources) -> Section:
 
 def confidence_section(sources: Sources) -> Section:
     """Show where the model is sure of itself and where not."""
-    mean = words.percent(sources.weed_map.totals()["confidence"])
+    mean = percent(sources.weed_map.totals()["confidence"])
     picture = Picture(
         data=confidence_png(sources.weed_map, sources.boundary),
         kind="image/png",
@@ -117,10 +118,10 @@ def worst_section(sources: Sources, worst: list[int]) -> Section | None:
             str(number),
             row["cell_id"],
             f"{row['latitude']:.6f}, {row['longitude']:.6f}",
-            words.percent(row["weed_share"]),
+            percent(row["weed_share"]),
             words.square_metres(row["weed_m2"]),
             f"{row['num_patches']:,}",
-            words.percent(row["confidence"]),
+            percent(row["confidence"]),
         )
         for number, row in enumerate(worst_rows(weed_map, worst), start=1)
     ]
@@ -216,11 +217,11 @@ def _rows(rows: Mapping[str, Any]) -> Section:
         (
             f"Rows run at {rows['direction_deg']:.1f}° ± {turned:.1g}° clockwise from grid north, "
             f"{spacing:.1f} cm ± {error:.1g} cm apart (95 %). They are clear for "
-            f"{words.percent(rows['clear_share'])} of the crop; the covers below are from there."
+            f"{percent(rows['clear_share'])} of the crop; the covers below are from there."
         ),
     )
     covers = [
-        (name, *(words.percent(rows[key][f"{kind}_share"]) for kind in ("ground", "weed", "crop")))
+        (name, *(percent(rows[key][f"{kind}_share"]) for kind in ("ground", "weed", "crop")))
         for name, key in (("in the rows", "in_row"), ("between the rows", "between_rows"))
     ]
     table = Table(head=("", "share of the ground", "weed cover", "crop cover"), rows=tuple(covers))
@@ -268,7 +269,7 @@ def _prescription(sources: Sources) -> Section:
     options = PrescriptionOptions(**{**chosen, "steps": steps, "force": True})
     rate = prescribe(weed_map, options, sources.trust).rate
     rows = (
-        *((f"from {words.percent(s.threshold)} weed cover", f"{s.rate:g} l/ha") for s in steps),
+        *((f"from {percent(s.threshold)} weed cover", f"{s.rate:g} l/ha") for s in steps),
         ("treated ground", words.both(saved["treated_m2"])),
         ("spared ground", f"{words.both(saved['saved_m2'])}, {saved['saved_area_percent']:.1f} %"),
         (

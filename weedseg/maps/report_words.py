@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from weedseg.edge.result import percent
 from weedseg.maps.field_picture import COVER
 from weedseg.maps.page import Number, Table
 from weedseg.maps.trust import Area, Trust
@@ -17,16 +18,6 @@ from weedseg.maps.weed_map import WeedMap
 UNKNOWN = "unknown"
 _ROLES = {"weed": "Weeds", "crop": "Crop"}
 _M2_PER_HA, _SMALL_M2 = 10_000.0, 1_000.0
-
-
-def percent(share: float) -> str:
-    """Write a share as per cent, with more digits where it is small."""
-    value = 100 * share
-    if value == 0 or value >= 99.95:
-        return f"{value:.0f}\u00a0%"
-    if value < 0.01:
-        return "<\u00a00.01\u00a0%"
-    return f"{value:.2f}\u00a0%" if value < 1 else f"{value:.1f}\u00a0%"
 
 
 def digits(value: float) -> str:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from weedseg import __version__
+from weedseg.edge.photos import make_folder
 from weedseg.edge.segmenter import Segmenter
 from weedseg.edge.session import physical_cores
-from weedseg.errors import ConfigError, OutputError
+from weedseg.errors import ConfigError
 from weedseg.imaging import write_bytes
 from weedseg.maps.boundary import read_boundary
 from weedseg.maps.cells import CellCounter, CellOptions
@@ -202,7 +203,7 @@ def _prepare(options: MapOptions) -> _Work:
     down, across = (side * metadata.scale * resolution.factor for side in mosaic.stretch)
     ood = metadata.ood
     strange = unlike_training(options.mosaic, ood, (down, across)) if ood else []
-    _make_folder(options.out)
+    make_folder(options.out)
     return _Work(
         options=options,
         field=mosaic,
@@ -283,20 +284,6 @@ def _finish(out: Path, found: _Found, trust: Trust, values: dict[str, Any]) -> l
     text = json.dumps(values, ensure_ascii=False, indent=1)
     write_bytes(out / MAP_NAME, text.encode())
     return [*files, out / MAP_NAME, *write_report(out)]
-
-
-def _make_folder(out: Path) -> None:
-    """Make the output folder.
-
-    Raises:
-        OutputError: It cannot be made.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{out}: {error.strerror}", "a folder that can be written", "choose another --out"
-        ) from error
 
 
 def _tell_nobody(progress: MapProgress) -> None:

@@ -13,8 +13,6 @@ import csv
 import io
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +30,10 @@ from weedseg.edge.manifest import Entry, Manifest
 from weedseg.edge.photos import FoundPhoto, find_photos
 from weedseg.edge.predict import ERRORS_NAME, Progress, predict_folder
 from weedseg.edge.segmenter import Segmenter
-from weedseg.errors import GeoreferenceError, ImageError, OutputError
+from weedseg.errors import GeoreferenceError, ImageError
 from weedseg.imaging import capture_time
 from weedseg.maps.gps import Position, read_position
+from weedseg.maps.together import written_together
 from weedseg.maps.trust import Trust, trust_in
 
 GEOPACKAGE, GEOJSON, CSV, README = (
@@ -189,16 +188,14 @@ def _save(table: Table, note: str, reasons: dict[str, str], out: Path) -> list[P
     Raises:
         OutputError: The folder cannot be written or the disk is full.
     """
-    made: Path | None = None
-    try:
-        made = Path(tempfile.mkdtemp(prefix=".samples-", dir=out.resolve()))
+    names = [GEOPACKAGE, GEOJSON, CSV, README]
+    with written_together(out, "samples") as made:
         _write_points(made / GEOPACKAGE, table, note, driver="GPKG")
         _write_points(made / GEOJSON, table, note, driver="GeoJSON", RFC7946="YES")
         rows = zip(*(values.tolist() for values in table.values()))
         shown = [["" if _is_nan(value) else value for value in row] for row in rows]
         _write_csv(made / CSV, list(table), shown)
         (made / README).write_text(_readme(note, len(reasons)), encoding="utf-8")
-        names = [GEOPACKAGE, GEOJSON, CSV, README]
         if reasons:
             _write_csv(made / NO_POSITION, ["photo", "reason"], sorted(reasons.items()))
             names.append(NO_POSITION)
@@ -206,17 +203,7 @@ def _save(table: Table, note: str, reasons: dict[str, str], out: Path) -> list[P
             os.replace(made / name, out / name)
         if not reasons:
             (out / NO_POSITION).unlink(missing_ok=True)
-        return [out / name for name in names]
-    except _FAULTS as error:
-        reason = " ".join(str(error).split())[:200]
-        raise OutputError(
-            f"the samples cannot be written to {out}: {reason}",
-            "a folder that can be written, with room",
-            "free some space or choose another --out",
-        ) from error
-    finally:
-        if made is not None:
-            shutil.rmtree(made, ignore_errors=True)
+    return [out / name for name in names]
 
 
 def _write_points(path: Path, table: Table, note: str, *, driver: str, **options: str) -> None:

@@ -10,8 +10,6 @@ import csv
 import io
 import json
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -26,9 +24,10 @@ import shapely
 from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, FieldError
 from rasterio.errors import RasterioError
 
-from weedseg.errors import FieldDataError, OutputError
+from weedseg.errors import FieldDataError
 from weedseg.maps.cells import world_cell
 from weedseg.maps.ground import apply_affine, to_lonlat
+from weedseg.maps.together import written_together
 from weedseg.maps.trust import Trust
 from weedseg.maps.weed_map import Grid, WeedMap
 
@@ -111,29 +110,16 @@ def save_weed_map(
     Raises:
         OutputError: The folder cannot be written or the disk is full; then no file is changed.
     """
-    made: Path | None = None
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=".cells-", dir=out.resolve()))
+    names = (GEOPACKAGE, GEOJSON, CSV, README)
+    with written_together(out, "the weed map") as made:
         table = cell_table(weed_map, treat, rate)
         _write_geopackage(weed_map, table, trust.note, made / GEOPACKAGE)
         _write_geojson(weed_map, table, trust.note, made / GEOJSON)
         _write_csv(weed_map, table, made / CSV)
         (made / README).write_text(_readme(weed_map, trust.note), encoding="utf-8")
-        names = (GEOPACKAGE, GEOJSON, CSV, README)
         for name in names:
             os.replace(made / name, out / name)
-        return [out / name for name in names]
-    except _FAULTS as error:
-        reason = " ".join(str(error).split())[:200]
-        raise OutputError(
-            f"the weed map cannot be written to {out}: {reason}",
-            "a folder that can be written, with room",
-            "free some space or choose another --out",
-        ) from error
-    finally:
-        if made is not None:
-            shutil.rmtree(made, ignore_errors=True)
+    return [out / name for name in names]
 
 
 def load_weed_map(folder: Path) -> WeedMap:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from weedseg.classes import Role
+from weedseg.edge.result import percent
 from weedseg.imaging import read_small
 from weedseg.serve.job_tables import Step, StepStatus
 from weedseg.serve.models import ServedModel
@@ -118,13 +119,3 @@ def _pictures(results: Path, photos: Sequence[Step]) -> Iterator[dict[str, str]]
             "weed": percent(role_share(photo.summary, Role.WEED)),
             "uri": f"data:image/jpeg;base64,{data}",
         }
-
-
-def percent(share: float) -> str:
-    """Write a share as per cent, with more digits where it is small."""
-    value = 100 * share
-    if value == 0 or value >= 99.95:
-        return f"{value:.0f}\u00a0%"
-    if value < 0.01:
-        return "<\u00a00.01\u00a0%"
-    return f"{value:.2f}\u00a0%" if value < 1 else f"{value:.1f}\u00a0%"
