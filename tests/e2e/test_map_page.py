@@ -47,6 +47,8 @@ def job(browser, server, mosaic):
     expect(page.locator("#cell-wrong")).to_contain_text("from 0.05 to 1000")
     expect(cell).to_be_focused()
     cell.fill("0.1")
+    expect(page.locator("#cell-wrong")).to_be_empty()
+    expect(cell).to_have_attribute("aria-invalid", "false")
     seen.check_for_all()
     _picture(page, "map-form")
     page.get_by_role("button", name="Analyse 1").click()

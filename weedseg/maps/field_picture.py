@@ -54,7 +54,9 @@ CONFIDENCE = Steps(
 
 _UNTREATED, _RATES = "#e6e6e6", ("#c6dbef", "#6baed6", "#2171b5", "#08306b")
 
-_WIDTH_IN, _TALLEST_IN, _FOOT_IN, _MARGIN_IN = 7.2, 6.6, 0.98, 0.08
+_WIDTH_IN, _TALLEST_IN, _MARGIN_IN = 7.2, 6.6, 0.08
+_FOOT_IN, _LEGEND_IN = 0.98, 0.54
+"""Height of what lies below the map, and of the legend in it."""
 _DPI = 200
 _VISIBLE_CELL_IN = 0.09
 """Cells at least this large on paper get an outline."""
@@ -63,7 +65,11 @@ _LINE = 0.8
 
 
 def overview_png(
-    weed_map: WeedMap, boundary: Any = None, marks: Sequence[int] = (), dpi: int = _DPI
+    weed_map: WeedMap,
+    boundary: Any = None,
+    marks: Sequence[int] = (),
+    dpi: int = _DPI,
+    legend: bool = True,
 ) -> bytes:
     """Draw weed cover by cell.
 
@@ -72,11 +78,12 @@ def overview_png(
         boundary: Outline of the field, a shapely geometry in the grid's CRS; None is unknown.
         marks: Cells that get a number, in order from 1.
         dpi: Dots per inch; the picture is 7.2 inches wide.
+        legend: False leaves the legend to the page that shows the picture.
 
     Returns:
         A PNG file.
     """
-    return cells_png(weed_map, weed_map.weed_share, COVER, (boundary, marks), dpi)
+    return cells_png(weed_map, weed_map.weed_share, COVER, (boundary, marks), dpi, legend)
 
 
 def confidence_png(weed_map: WeedMap, boundary: Any = None) -> bytes:
@@ -90,6 +97,7 @@ def cells_png(
     steps: Steps,
     extras: tuple[Any, Sequence[int]],
     dpi: int = _DPI,
+    legend: bool = True,
 ) -> bytes:
     """Draw one value per cell.
 
@@ -99,6 +107,7 @@ def cells_png(
         steps: How values are coloured.
         extras: Boundary and marked cells, as in `overview_png`.
         dpi: Dots per inch.
+        legend: Whether to draw one.
 
     Returns:
         A PNG file.
@@ -107,7 +116,7 @@ def cells_png(
     outlines = weed_map.polygons()
     bounds = _bounds(outlines, boundary)
     with drawing.style():
-        figure, axes, foot, inches = _sheet(bounds)
+        figure, axes, foot, inches = _sheet(bounds, 0.0 if legend else _LEGEND_IN)
         corners = shapely.get_coordinates(outlines).reshape(-1, 5, 2)[:, :4]
         visible = min(weed_map.grid.cell_m) * inches >= _VISIBLE_CELL_IN
         axes.add_collection(
@@ -126,7 +135,8 @@ def cells_png(
             box = {"boxstyle": "circle,pad=0.25", "fc": "white", "ec": _INK, "lw": _LINE}
             axes.text(x, y, str(number), ha="center", va="center", size=7.5, bbox=box)
         _draw_foot(foot, inches)
-        _draw_legend(figure, steps, boundary is not None)
+        if legend:
+            _draw_legend(figure, steps, boundary is not None)
         return _png(figure, dpi)
 
 
@@ -202,8 +212,14 @@ def _bounds(outlines: npt.NDArray[np.object_], boundary: Any) -> tuple[float, fl
     return left - edge, bottom - edge, right + edge, top + edge
 
 
-def _sheet(bounds: tuple[float, float, float, float]) -> tuple[Figure, Axes, Axes, float]:
+def _sheet(
+    bounds: tuple[float, float, float, float], without_in: float
+) -> tuple[Figure, Axes, Axes, float]:
     """Make a figure with room for the map and, below, for what explains it.
+
+    Args:
+        bounds: Of the map, metres.
+        without_in: Height that is left out at the bottom, inches.
 
     Returns:
         Figure, axes of the map in metres, axes of the foot in inches, and inches per metre.
@@ -213,13 +229,14 @@ def _sheet(bounds: tuple[float, float, float, float]) -> tuple[Figure, Axes, Axe
     left, bottom, right, top = bounds
     across, up = right - left, top - bottom
     inches = min((_WIDTH_IN - 2 * _MARGIN_IN) / across, _TALLEST_IN / up)
-    height = inches * up + _FOOT_IN + 2 * _MARGIN_IN
+    foot_in = _FOOT_IN - without_in
+    height = inches * up + foot_in + 2 * _MARGIN_IN
     figure = Figure(figsize=(_WIDTH_IN, height))
     wide, high = inches * across / _WIDTH_IN, inches * up / height
     axes = figure.add_axes(((1 - wide) / 2, 1 - high - _MARGIN_IN / height, wide, high))
     axes.set(xlim=(left, right), ylim=(bottom, top))
-    foot = figure.add_axes((0, 0, 1, _FOOT_IN / height))
-    foot.set(xlim=(0, _WIDTH_IN), ylim=(0, _FOOT_IN))
+    foot = figure.add_axes((0, 0, 1, foot_in / height))
+    foot.set(xlim=(0, _WIDTH_IN), ylim=(without_in, _FOOT_IN))
     for panel in (axes, foot):
         panel.set_axis_off()
     return figure, axes, foot, inches

@@ -188,7 +188,8 @@ def _write_summary(results: Path, values: dict[str, Any]) -> None:
         "worst": worst_rows(weed_map, worst),
         "legend": [{"label": n, "colour": c} for n, c in zip(COVER.labels, COVER.colours)],
     }
-    write_bytes(results / OVERVIEW_NAME, overview_png(weed_map, None, worst, _OVERVIEW_DPI))
+    overview = overview_png(weed_map, None, worst, _OVERVIEW_DPI, legend=False)
+    write_bytes(results / OVERVIEW_NAME, overview)
     write_bytes(results / MAP_SUMMARY_NAME, json.dumps(summary, ensure_ascii=False).encode())
 
 

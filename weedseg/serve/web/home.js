@@ -56,7 +56,11 @@ class Home {
     this.form = el(
       "form", {
         class: "card", novalidate: true,
-        on: { submit: (event) => this.#onSubmit(event), change: () => { this.requestKey = null; } },
+        on: {
+          submit: (event) => this.#onSubmit(event),
+          change: () => { this.requestKey = null; },
+          input: ({ target }) => { if (target.getAttribute("aria-invalid") === "true") this.#wrongFields(); },
+        },
       },
       this.drop, this.refused, this.list, this.#options(), this.#mapOptions(), this.problem, this.total,
       el("div", { class: "buttons" }, this.submit, this.cancel, this.clear),
@@ -305,15 +309,23 @@ class Home {
 
   #onSubmit(event) {
     event.preventDefault();
-    const wrong = !this.resolution.checkValidity();
-    this.resolutionWrong.textContent = wrong ? "Give a number from 0.001 to 1000, or leave it empty." : "";
-    this.resolution.setAttribute("aria-invalid", String(wrong));
-    const badCell = !this.mapFields.hidden && !this.cell.checkValidity();
-    this.cellWrong.textContent = badCell ? "Give a number from 0.05 to 1000." : "";
-    this.cell.setAttribute("aria-invalid", String(badCell));
-    if (wrong) this.resolution.focus();
-    else if (badCell) this.cell.focus();
+    const wrong = this.#wrongFields();
+    if (wrong.length > 0) wrong[0].focus();
     else this.#send();
+  }
+
+  /** Say beside each field what is wrong with it; return the fields that are. */
+  #wrongFields() {
+    const fields = [
+      [this.resolution, this.resolutionWrong, "Give a number from 0.001 to 1000, or leave it empty."],
+      [this.cell, this.cellWrong, "Give a number from 0.05 to 1000."],
+    ];
+    return fields.filter(([field, note, told]) => {
+      const wrong = field.offsetParent !== null && !field.checkValidity();
+      note.textContent = wrong ? told : "";
+      field.setAttribute("aria-invalid", String(wrong));
+      return wrong;
+    }).map(([field]) => field);
   }
 
   async #send() {
