@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import platform
 import subprocess
 import sys
 from collections import defaultdict
@@ -19,6 +21,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from postgres import database_url, postgres_server, postgres_url  # noqa: F401 - fixtures
 
+from weedseg import __version__
+from weedseg.bench.lines import append_line, commit
+
 ROOT = Path(__file__).resolve().parents[1]
 FIELD_DATA = Path(os.environ.get("WEEDSEG_FIELD_DATA", ROOT.parent / "shared" / "field_data"))
 BUDGET_S = {"unit": 30.0, "integration": 300.0, "e2e": 480.0}
@@ -26,6 +31,7 @@ BUDGET_S = {"unit": 30.0, "integration": 300.0, "e2e": 480.0}
 as long fails, so that a busy machine does not."""
 CHROMIUM = Path("/usr/bin/chromium")
 SOAK_SHARE = 0.02
+CAMPAIGNS = ROOT / "models" / "benchmarks" / "soak"
 
 _spent_s: dict[str, float] = defaultdict(float)
 
@@ -110,6 +116,19 @@ def field_data() -> Path:
 def soak_share(request) -> float:
     """Share of a long campaign to run: all of it with ``--soak``, else 2 %."""
     return 1.0 if request.config.getoption("--soak") else SOAK_SHARE
+
+
+@pytest.fixture
+def keep_campaign(soak_share):
+    """Show the figures of a campaign, and keep those of a full one as a line of `file`.jsonl."""
+    circumstances = {"version": __version__, "commit": commit(), "machine": platform.platform()}
+
+    def keep(file, **told):
+        print(f"\n{json.dumps(told)}")
+        if soak_share == 1:
+            append_line(CAMPAIGNS / f"{file}.jsonl", {**told, **circumstances})
+
+    return keep
 
 
 @pytest.fixture

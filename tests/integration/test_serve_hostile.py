@@ -96,7 +96,7 @@ def test_made_uploads_are_refused_or_segmented_and_nothing_grows(server):
 
 
 @pytest.mark.soak
-def test_mutated_uploads_are_answered_and_nothing_grows(server, soak_share):
+def test_mutated_uploads_are_answered_and_nothing_grows(server, soak_share, keep_campaign):
     good, servers = seeds(), server.processes()[:2]
     codes = Counter()
 
@@ -112,7 +112,8 @@ def test_mutated_uploads_are_answered_and_nothing_grows(server, soak_share):
         assert client.post("/v1/predict", content=PHOTO).status_code == 200
         list(pool.map(send, range(round(NUM_MUTATED * soak_share))))
         assert client.post("/v1/predict", content=PHOTO).status_code == 200
-    print(f"\nmutated: {codes}, memory + {watch.growth_mib:.0f} MiB")
+    told = {"uploads": codes.total(), "codes": {str(c): n for c, n in sorted(codes.items())}}
+    keep_campaign("service", what="mutated uploads", **told, growth_mib=round(watch.growth_mib, 1))
     assert set(codes) <= {200, 413, 415, 422, 503, 504}
     assert codes[200] > 0
     assert codes[422] > 0

@@ -91,8 +91,9 @@ def test_work_of_clients_that_went_is_dropped(shared):
 
 
 @pytest.mark.soak
-def test_a_stop_under_load_loses_nothing_that_was_accepted(tmp_path, soak_share):
-    for number in range(max(2, round(50 * soak_share))):
+def test_a_stop_under_load_loses_nothing_that_was_accepted(tmp_path, soak_share, keep_campaign):
+    num_stops, codes, cut = max(2, round(50 * soak_share)), Counter(), 0
+    for number in range(num_stops):
         server = Server(tmp_path / f"data-{number}", queue_length=8)
         with server:
             lost, done = _load_while_it_stops(server)
@@ -103,6 +104,10 @@ def test_a_stop_under_load_loses_nothing_that_was_accepted(tmp_path, soak_share)
         assert done[200] > 0
         assert set(done) <= {200, 503}
         assert "finished first" in server.text()
+        codes += done
+        cut += len(lost)
+    told = {"codes": {str(c): n for c, n in sorted(codes.items())}, "never_read": cut}
+    keep_campaign("service", what="stops under load", stops=num_stops, **told)
 
 
 def _load_while_it_stops(server):

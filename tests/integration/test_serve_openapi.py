@@ -1,6 +1,7 @@
 """The OpenAPI document tells the truth: schemathesis tries every operation of a real server."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,7 @@ negative_data_rejection.enabled = false
 
 
 @pytest.mark.soak
-def test_the_document_tells_the_truth(tmp_path, soak_share):
+def test_the_document_tells_the_truth(tmp_path, soak_share, keep_campaign):
     (tmp_path / "schemathesis.toml").write_text(CONFIG, encoding="utf-8")
     with Server(tmp_path / "data", queue_length=64) as server:
         made = subprocess.run(
@@ -64,3 +65,6 @@ def test_the_document_tells_the_truth(tmp_path, soak_share):
         )
         assert done.returncode == 0, done.stdout[:6000] + done.stderr[-2000:]
         assert "Traceback" not in server.text()
+    cases = int(re.search(r"(\d+) generated", done.stdout)[1])
+    keep_campaign("service", what="schemathesis", cases=cases)
+    assert cases > 50

@@ -4,12 +4,9 @@ In full 300 kills of workers and 50 of servers on each database; 2 % of it in th
 """
 
 import contextlib
-import json
-import platform
 import random
 import threading
 import time
-from pathlib import Path
 
 import httpx
 import pytest
@@ -17,7 +14,6 @@ from job_place import OWNER, Place, field_photo, kill_all, upload_over
 from serving import Server
 from sqlalchemy import func, select
 
-from weedseg import __version__
 from weedseg.serve.job_store import MAX_ATTEMPTS
 from weedseg.serve.job_tables import Job, JobStatus, Step
 
@@ -31,7 +27,6 @@ STEPS_PER_KILL = 60
 """Steps done between two kills of a full campaign. A step that loses its worker three times fails
 by design; kills that follow each other faster than work is done would do that to innocent photos:
 of k kills, about k / STEPS_PER_KILL**2 steps are hit three times."""
-LINES = Path(__file__).parents[2] / "models" / "benchmarks" / "soak" / "job_kills.jsonl"
 PHOTOS = {f"{n}.png": field_photo(n) for n in range(NUM_PHOTOS)}
 
 
@@ -67,18 +62,11 @@ def judge(place, jobs, wanted, owner=OWNER):
     return {"jobs": len(jobs), "steps": len(attempts), "steps_again": again}
 
 
-def note(soak_share, what, place, num_kills, told):
-    """Show the figures, and keep those of a full campaign."""
-    database = "sqlite" if place.database.is_sqlite else "postgresql"
-    line = {"what": what, "database": database, "kills": num_kills, **told, "weedseg": __version__}
-    print(json.dumps(line))
-    if soak_share == 1:
-        LINES.parent.mkdir(parents=True, exist_ok=True)
-        with LINES.open("a") as file:
-            file.write(json.dumps({**line, "machine": platform.platform()}) + "\n")
+def kind(place):
+    return "sqlite" if place.database.is_sqlite else "postgresql"
 
 
-def test_workers_are_killed(place, soak_share):
+def test_workers_are_killed(place, soak_share, keep_campaign):
     wanted, rng = reference(place), random.Random(0)
     num_kills = round(WORKER_KILLS * soak_share)
     uploads = [place.upload(name, data) for name, data in PHOTOS.items()]
@@ -109,7 +97,8 @@ def test_workers_are_killed(place, soak_share):
     thread.join()
     place.wait(jobs, 120)
     told = judge(place, jobs, wanted)
-    note(soak_share, "workers", place, num_kills, {"kills_in_step": in_step, **told})
+    told = {"kills": num_kills, "kills_in_step": in_step, **told}
+    keep_campaign("job_kills", what="workers", database=kind(place), **told)
     assert len(jobs) >= num_kills // NUM_WORKERS
 
 
@@ -186,7 +175,7 @@ def wait_for_more(client):
         time.sleep(0.01)
 
 
-def test_servers_are_killed(place, soak_share):
+def test_servers_are_killed(place, soak_share, keep_campaign):
     wanted, rng = reference(place), random.Random(1)
     num_kills = round(SERVER_KILLS * soak_share)
     given = {"job_worker": "true", "requests_per_minute": 1_000_000}
@@ -213,4 +202,4 @@ def test_servers_are_killed(place, soak_share):
     # Where an answer was lost, the same key found the job: there is none that nobody knows.
     listed = {view.id for view in place.jobs.list("local", 100_000)}
     assert listed == set(client.jobs.values())
-    note(soak_share, "servers", place, num_kills, told)
+    keep_campaign("job_kills", what="servers", database=kind(place), kills=num_kills, **told)

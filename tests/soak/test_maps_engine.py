@@ -6,18 +6,15 @@ ordinary check a few kills on a small one with the colour model.
 
 import json
 import os
-import platform
 import random
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from colour_field import random_squares, write_field
 from colour_model import make_colour_model
 
-from weedseg import __version__
 from weedseg.bench.maps_mosaic import drawn_block, write_large_mosaic
 from weedseg.edge.released import default_model
 
@@ -27,10 +24,9 @@ KILLS, GIGAPIXEL = 20, (31_623, 31_623)
 SMALL_KILLS, SMALL = 2, (80, 120)
 SAME = ("classes.tif", "confidence.tif", "cells.csv", "cells.geojson")
 CLOCKS = ("made", "seconds", "segmenting_seconds", "segmenting_processor_seconds")
-LINES = Path(__file__).parents[2] / "models" / "benchmarks" / "soak" / "map_kills.jsonl"
 
 
-def test_a_killed_map_ends_in_the_same_bytes(tmp_path, soak_share):
+def test_a_killed_map_ends_in_the_same_bytes(tmp_path, soak_share, keep_campaign):
     full = soak_share == 1
     mosaic, model = tmp_path / "field.tif", tmp_path / "model.onnx"
     if full:
@@ -59,7 +55,8 @@ def test_a_killed_map_ends_in_the_same_bytes(tmp_path, soak_share):
     assert contents(out) == wanted
     assert sorted(os.listdir(out)) == sorted(os.listdir(tmp_path / "reference"))
     assert max(kept) > 0
-    note(full, {"kills": len(kept), "parts_kept": kept, "seconds": values["seconds"]})
+    told = {"kills": len(kept), "parts_kept": kept, "seconds": values["seconds"]}
+    keep_campaign("map_kills", what="map", **told)
 
 
 def begin(mosaic, model, out):
@@ -83,13 +80,3 @@ def contents(out):
     values = json.loads((out / "map.json").read_text())
     kept = {key: value for key, value in values.items() if key not in CLOCKS}
     return [(out / name).read_bytes() for name in SAME], kept
-
-
-def note(full, told):
-    """Show the figures, and keep those of a full campaign."""
-    line = {"what": "map", **told, "weedseg": __version__, "machine": platform.platform()}
-    print(json.dumps(line))
-    if full:
-        LINES.parent.mkdir(parents=True, exist_ok=True)
-        with LINES.open("a") as file:
-            file.write(json.dumps(line) + "\n")

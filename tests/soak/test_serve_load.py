@@ -16,8 +16,6 @@ from PIL import Image
 from scipy.stats import theilslopes
 from serving import Server
 
-from weedseg import __version__
-from weedseg.bench.lines import append_line, commit
 from weedseg.imaging import resize_to
 
 pytestmark = pytest.mark.soak
@@ -104,12 +102,10 @@ def is_flat(found):
     )
 
 
-def test_memory_does_not_grow(tmp_path, uploads, model, soak_share):
+def test_memory_does_not_grow(tmp_path, uploads, model, soak_share, keep_campaign):
     with Server(tmp_path / "data", model=model) as server:
         found = growth_of(server, uploads, round(NUM_REQUESTS * soak_share))
-    print(f"\n{found}")
-    if soak_share == 1.0:
-        append_line(LINES, {**found, "version": __version__, "commit": commit()})
+    keep_campaign("serve_memory", **found)
     assert set(found["codes"]) == {"200", "422"}
     assert is_flat(found)
 
