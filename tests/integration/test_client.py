@@ -1,6 +1,7 @@
 """The typed client and the curl examples against a real service."""
 
 import contextlib
+import json
 import re
 import shutil
 import socket
@@ -9,9 +10,10 @@ import threading
 import zipfile
 
 import pytest
+from colour_field import random_squares, write_field
 from serving import GOLDEN, ROOT, Server
 
-from weedseg.client import Client, Download, Job
+from weedseg.client import Client, Download, Job, MapOptions
 from weedseg.edge import Segmenter
 from weedseg.errors import ServiceError
 from weedseg.imaging import read_image
@@ -63,9 +65,11 @@ def test_a_job_over_a_folder_and_a_zip(client, tmp_path):
     assert (job.status, job.progress, job.num_photos, job.num_bad) == ("successful", 100, 4, 1)
     assert seen[-1] == job
     assert [row["photo"] for row in client.results(job) if row["problem"]] == ["broken.jpg"]
-    for what in Download:
+    for what in (Download.TABLE, Download.MASKS, Download.REPORT):
         client.download(job, what, tmp_path / what.name)
         assert (tmp_path / what.name).stat().st_size > 100
+    with pytest.raises(ServiceError, match="has no map"):
+        client.weed_map(job)
     with zipfile.ZipFile(tmp_path / "MASKS") as masks:
         assert masks.testzip() is None
         assert len(masks.namelist()) >= 3
@@ -73,6 +77,25 @@ def test_a_job_over_a_folder_and_a_zip(client, tmp_path):
     with pytest.raises(ServiceError, match="404") as caught:
         client.job(job.id)
     assert caught.value.status == 404
+
+
+def test_a_map_and_its_files(client, tmp_path):
+    path = write_field(tmp_path / "field.tif", random_squares(30, 40))
+    options = MapOptions(crop="peanut", cell_m=0.5, resample=True)
+    job = client.wait(client.submit([path], map_options=options), timeout_s=120)
+    assert job.status == "successful", job.message
+    found = client.weed_map(job)
+    assert found.details["cell_m"] == [0.5, 0.5]
+    assert found.details["crop"] == "peanut"
+    assert 0 <= found.weed_share <= 1
+    for what in Download:
+        if what.value.startswith("map/"):
+            client.download(job, what, tmp_path / what.name)
+            assert (tmp_path / what.name).stat().st_size > 100
+    details = json.loads((tmp_path / "MAP_DETAILS").read_text(encoding="utf-8"))
+    assert details["totals"]["weed_share"] == found.weed_share
+    with pytest.raises(ServiceError, match="404"):
+        client.download(job, Download.MASKS, tmp_path / "masks.zip")
 
 
 def test_a_refused_photo_is_a_sentence(client, tmp_path):

@@ -4,6 +4,8 @@
         print(client.predict(Path("photo.jpg")).coverage("weed"))
         job = client.wait(client.submit([Path("photos.zip")]))
         client.download(job, Download.TABLE, Path("weeds.csv"))
+        job = client.submit([Path("field.tif")], map_options=MapOptions(crop="maize"))
+        print(client.weed_map(client.wait(job)).weed_share)
 
 Uploads go on where a dropped connection left them; a busy service is asked again when it says so.
 """
@@ -11,6 +13,7 @@ Uploads go on where a dropped connection left them; a busy service is asked agai
 from __future__ import annotations
 
 import base64
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -21,11 +24,20 @@ from uuid import uuid4
 
 import httpx
 
-from weedseg.client.answers import Download, Job, PhotoResult, job_of, photo_of
+from weedseg.client.answers import (
+    Download,
+    Job,
+    MapOptions,
+    MapResult,
+    PhotoResult,
+    job_of,
+    map_of,
+    photo_of,
+)
 from weedseg.errors import OutputError, ServiceError
 from weedseg.imaging import IMAGE_SUFFIXES
 
-__all__ = ["Client", "Download", "Job", "PhotoResult"]
+__all__ = ["Client", "Download", "Job", "MapOptions", "MapResult", "PhotoResult"]
 
 TUS = {"Tus-Resumable": "1.0.0"}
 PIECE_BYTES = 8 << 20
@@ -142,19 +154,22 @@ class Client:
         *,
         model: str = "",
         mm_per_px: float | None = None,
+        map_options: MapOptions | None = None,
     ) -> Job:
-        """Hand in a job over photos and zips.
+        """Hand in a job over photos and zips, or over one orthomosaic.
 
         Args:
             inputs: Files, folders of photos, or ids of uploads.
             model: Name of the model; the default one if empty.
-            mm_per_px: Ground resolution of the photos.
+            mm_per_px: Ground resolution of the photos; a mosaic has its own.
+            map_options: How to map a mosaic.
 
         Raises:
             ServiceError: The service refuses or cannot be reached, or there is no photo.
         """
         uploads = [item if isinstance(item, str) else self.upload(item) for item in _files(inputs)]
         body = {"photos": uploads, "model": model, "mm_per_px": mm_per_px}
+        body |= dataclasses.asdict(map_options) if map_options else {}
         document = self._json(
             "POST",
             "/processes/weed-map/execution",
@@ -223,6 +238,17 @@ class Client:
             rows += answer["photos"]
             if len(rows) >= answer["total"] or not answer["photos"]:
                 return rows
+
+    def weed_map(self, job: Job) -> MapResult:
+        """Return what a finished job found on an orthomosaic.
+
+        Raises:
+            ServiceError: The service refuses or cannot be reached, or the job was over photos.
+        """
+        answer = self._json("GET", f"/jobs/{job.id}/results", params={"limit": 1})
+        if answer.get("map") is None:
+            raise ServiceError(f"job {job.id} has no map", "a job over a mosaic", "ask for results")
+        return map_of(answer["map"])
 
     def download(self, job: Job, what: Download, path: Path) -> None:
         """Save a file of a finished job; nothing half-written is left.

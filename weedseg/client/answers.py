@@ -20,7 +20,44 @@ class Download(str, Enum):
 
     TABLE = "csv"
     MASKS = "masks.zip"
+    """Of photos."""
     REPORT = "report.html"
+    MAP_REPORT = "map/report.pdf"
+    MAP_CLASSES = "map/classes.tif"
+    MAP_CONFIDENCE = "map/confidence.tif"
+    MAP_GEOPACKAGE = "map/cells.gpkg"
+    MAP_GEOJSON = "map/cells.geojson"
+    MAP_TABLE = "map/cells.csv"
+    MAP_DETAILS = "map/map.json"
+    MAP_OVERVIEW = "map/overview.png"
+    """The last eight of an orthomosaic."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOptions:
+    """How to map an orthomosaic."""
+
+    crop: str = ""
+    """Crop on the field: tells whether the model was tested on it."""
+    cell_m: float = 5.0
+    """Side of the cells, m."""
+    resample: bool = False
+    """Resize a mosaic whose ground resolution the model was not trained at, instead of refusing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapResult:
+    """What a job found on an orthomosaic."""
+
+    weed_share: float
+    """Share of the ground that was looked at, 0-1."""
+    crop_share: float
+    weed_m2: float
+    """As predicted; `details` has the 95 % interval, where it is known."""
+    mm_per_px: float
+    warnings: tuple[str, ...]
+    details: dict[str, Any]
+    """The whole answer: totals, areas, worst cells, what is known of the model, files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +131,19 @@ def job_of(document: dict[str, Any]) -> Job:
         message=document["message"],
         num_photos=document["photos"]["total"],
         num_bad=document["photos"]["bad"],
+    )
+
+
+def map_of(answer: dict[str, Any]) -> MapResult:
+    """Read what is said of a map."""
+    totals = answer["totals"]
+    return MapResult(
+        weed_share=totals["weed_share"],
+        crop_share=totals["crop_share"],
+        weed_m2=totals["weed_m2"],
+        mm_per_px=answer["mm_per_px"],
+        warnings=tuple(answer["warnings"]),
+        details=answer,
     )
 
 
