@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from weedseg.bench.campaigns import campaigns_table
 from weedseg.bench.comparison import compare, holm
 from weedseg.bench.cost import cost_table
 from weedseg.bench.edge_table import draw_edge
@@ -174,6 +175,7 @@ def draw_all(folder: Path) -> dict[str, str]:
         "edge": draw_edge(folder / "edge"),
         "synthetic": synthetic_table(read_lines(folder / "synthetic.jsonl")),
         "serve": draw_serve(folder / "serve"),
+        "campaigns": campaigns_table(folder / "soak"),
     }
 
 
