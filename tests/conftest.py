@@ -40,7 +40,7 @@ def pytest_addoption(parser):
     parser.addoption("--soak", action="store_true", help="run soak tests in full")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     no_photos = pytest.mark.skip(
         reason=f"no real photos in {FIELD_DATA}; put them there or set WEEDSEG_FIELD_DATA"
     )
@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker(no_photos)
         if item.get_closest_marker("gpu") and not _has_gpu():
             item.add_marker(no_gpu)
-        if _talks_to_processes(item.path.name):
+        if _talks_to_processes(item.path.name) and not config.getoption("--soak"):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def job(browser, server, mosaic):
     with server.client() as client:
         answer = client.get(f"/jobs/{job_id}/results").json()
     yield seen, job_id, answer
-    seen.check()
+    seen.check("409")  # the prescription that is refused
 
 
 def _picture(page, name):
@@ -84,6 +85,38 @@ def test_the_page_shows_the_map(job):
     assert "m²" in page.locator(".figures").inner_text()
     seen.check_for_all()
     _picture(page, "map-results")
+
+
+def test_a_prescription_is_made(job, tmp_path):
+    seen, _, _ = job
+    page = seen.page
+    threshold = page.get_by_label("Spray cells from this weed cover on")
+    threshold.fill("101")
+    page.get_by_role("button", name="Work it out").click()
+    expect(page.locator("#prescription-threshold-wrong")).to_contain_text("from 0 to 100")
+    expect(threshold).to_be_focused()
+    threshold.fill("0.1")
+    page.get_by_role("button", name="Work it out").click()
+    section = page.locator("section", has=page.locator("#spray"))
+    expect(section.locator(".warning")).to_contain_text("not known well enough")
+    expect(section.locator(".warning")).to_contain_text("1.6")  # what it sees where no weed is
+    seen.check_for_all()
+    _picture(page, "map-refused")
+    page.get_by_label("Make it all the same").check()
+    page.get_by_role("button", name="Work it out").click()
+    expect(section.locator(".cover-line")).to_contain_text("of the field is sprayed")
+    expect(section.locator(".warning")).to_contain_text("forced")
+    page.get_by_label("Make it all the same").uncheck()
+    threshold.fill("5")
+    page.get_by_role("button", name="Work it out").click()
+    expect(section.locator(".cover-line")).to_contain_text("litres instead of")
+    expect(section.locator(".warning")).to_have_count(0)
+    seen.check_for_all()
+    _picture(page, "map-prescription")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Prescription (zip").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert "prescription_shapefile.zip" in archive.namelist()
 
 
 def test_the_files_are_offered(job, tmp_path):

@@ -94,6 +94,12 @@ def test_a_map_and_its_files(client, tmp_path):
             assert (tmp_path / what.name).stat().st_size > 100
     details = json.loads((tmp_path / "MAP_DETAILS").read_text(encoding="utf-8"))
     assert details["totals"]["weed_share"] == found.weed_share
+    told = client.prescribe(job, tmp_path / "spray.zip", threshold=0.3, rate=150, force=True)
+    assert told["prescribed_l"] <= told["broadcast_l"]
+    with zipfile.ZipFile(tmp_path / "spray.zip") as archive:
+        assert archive.testzip() is None
+    with pytest.raises(ServiceError, match="409"):
+        client.prescribe(job, tmp_path / "b.zip", threshold=0.001, rate=150)
     with pytest.raises(ServiceError, match="404"):
         client.download(job, Download.MASKS, tmp_path / "masks.zip")
 

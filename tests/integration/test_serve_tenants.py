@@ -29,6 +29,9 @@ TUS = {"Tus-Resumable": "1.0.0"}
 PIECE = {**TUS, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
 
 
+PRESCRIPTION = "?threshold=0.02&rate=200&force=true"
+
+
 @dataclass
 class Request:
     """A request to one route; path parameters are filled in from tenant A's things."""
@@ -38,6 +41,7 @@ class Request:
     uses: str = "done"
     """Which of A's things: ``done`` (finished upload and job), ``map`` (the same of a mosaic) or
     ``fresh`` (just begun)."""
+    query: str = ""
     options: tuple[dict[str, str], ...] = ({},)
     """Further values of path parameters; the request is sent once for each."""
 
@@ -56,6 +60,8 @@ OWNED = {
     "GET /jobs/{job_id}/results/map/{name}": Request(
         uses="map", options=tuple({"name": name.value} for name in MapFile)
     ),
+    "GET /jobs/{job_id}/results/map/prescription": Request(uses="map", query=PRESCRIPTION),
+    "GET /jobs/{job_id}/results/map/prescription.zip": Request(uses="map", query=PRESCRIPTION),
     "GET /jobs/{job_id}/photos/{number}/{kind}": Request(
         options=tuple({"number": "1", "kind": kind.value} for kind in Kind)
     ),
@@ -223,7 +229,7 @@ def _seen(world, answer):
 
 def _send(client, world, route, thing, more):
     request = OWNED[route]
-    path = world.path(route, thing, more)
+    path = world.path(route, thing, more) + request.query
     method = route.partition(" ")[0]
     return client.request(method, path, headers=request.headers, content=request.content)
 

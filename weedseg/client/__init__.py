@@ -250,6 +250,26 @@ class Client:
             raise ServiceError(f"job {job.id} has no map", "a job over a mosaic", "ask for results")
         return map_of(answer["map"])
 
+    def prescribe(self, job: Job, path: Path, **wanted: float) -> dict[str, Any]:
+        """Save what to spray, a zip of Shapefile, GeoJSON, KML and ISOXML, of a job over a mosaic.
+
+        Args:
+            job: A finished one.
+            path: Where the zip goes.
+            wanted: threshold (weed cover, share 0-1) and rate (litres per hectare); buffer_m,
+                merge_m, min_patch_m2, and force=True for a model that is not known well enough.
+
+        Returns:
+            What is treated and what that saves, as the service says it.
+
+        Raises:
+            ServiceError: The service refuses or cannot be reached.
+            OutputError: The file cannot be written.
+        """
+        told = self._json("GET", f"/jobs/{job.id}/results/map/prescription", params=wanted)
+        self._save(told["files"]["href"], path)
+        return told
+
     def download(self, job: Job, what: Download, path: Path) -> None:
         """Save a file of a finished job; nothing half-written is left.
 
@@ -257,9 +277,12 @@ class Client:
             ServiceError: The service refuses or cannot be reached.
             OutputError: The file cannot be written.
         """
+        self._save(f"/jobs/{job.id}/results/{what.value}", path)
+
+    def _save(self, place: str, path: Path) -> None:
         part = path.with_name(f".{path.name}.part")
         try:
-            with self._http.stream("GET", f"/jobs/{job.id}/results/{what.value}") as answer:
+            with self._http.stream("GET", place) as answer:
                 if answer.is_error:
                     answer.read()
                     raise _refusal(answer)

@@ -59,10 +59,23 @@ def prescribe_folder(folder: Path, options: PrescriptionOptions) -> tuple[Prescr
         The prescription and the files that were written.
 
     Raises:
+        WeedsegError: As `read_prescription`, or a file cannot be written.
+    """
+    prescription = read_prescription(folder, options)
+    files = write_prescription(prescription, folder)
+    return prescription, [*files, *write_report(folder)]
+
+
+def read_prescription(folder: Path, options: PrescriptionOptions) -> Prescription:
+    """Work out the prescription for the weed map in a folder; nothing is written.
+
+    Args:
+        folder: Has ``map.json`` and the cells.
+        options: Thresholds, rates and distances.
+
+    Raises:
         FieldDataError: The folder holds no weed map, or only sample points.
         PrescriptionError: The model is not known well enough and it is not forced.
-        ConfigError: An option does not fit the field.
-        OutputError: A file cannot be written.
     """
     path = folder / "map.json"
     if (folder / "samples.csv").is_file() and not path.is_file():
@@ -79,9 +92,7 @@ def prescribe_folder(folder: Path, options: PrescriptionOptions) -> tuple[Prescr
             "the folder that weedseg map wrote",
             "run weedseg map first",
         ) from error
-    prescription = prescribe(load_weed_map(folder), options, trust)
-    files = write_prescription(prescription, folder)
-    return prescription, [*files, *write_report(folder)]
+    return prescribe(load_weed_map(folder), options, trust)
 
 
 def write_prescription(prescription: Prescription, out: Path) -> list[Path]:

@@ -35,6 +35,7 @@ from weedseg.serve.routes import (
     models,
     pages,
     predict,
+    prescriptions,
     session,
     uploads,
 )
@@ -84,7 +85,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json" if is_loopback(settings.host) else None,
     )
-    for module in (health, predict, inference_protocol, models, session, uploads, jobs):
+    for module in (health, predict, inference_protocol, models, session, uploads):
+        app.include_router(module.router)
+    for module in (prescriptions, jobs):  # in this order: a path of jobs fits theirs too
         app.include_router(module.router)
     pages.add_pages(app, settings)
     install_problem_handlers(app)

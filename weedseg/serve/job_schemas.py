@@ -130,7 +130,37 @@ class MapResults(BaseModel):
     worst: list[dict[str, Any]] = Field(description="the weediest cells; numbers in the picture")
     legend: list[dict[str, str]] = Field(description="weed cover of a cell and its colour")
     overview: Link = Field(description="picture of the map")
+    prescription: Link = Field(description="what to spray: works out with threshold and rate")
     files: list[Link] = Field(description="what can be downloaded")
+
+
+class PrescriptionWanted(Strict):
+    """How a weed map becomes a prescription."""
+
+    threshold: float = Field(ge=0, le=1, description="weed cover from which on, share 0-1")
+    rate: float = Field(gt=0, le=5000, description="litres per hectare")
+    buffer_m: float = Field(0, ge=0, le=1000, description="treat cells closer than this too, m")
+    merge_m: float = Field(0, ge=0, le=1000, description="treat gaps up to this length too, m")
+    min_patch_m2: float = Field(
+        0, ge=0, le=1e6, description="drop patches with less ground to treat, m2"
+    )
+    force: bool = Field(
+        False, description="make it although the model is not known well enough on this crop"
+    )
+
+
+class PrescriptionResults(BaseModel):
+    """What to spray, and what it saves against spraying everywhere."""
+
+    num_cells: int
+    num_treated: int
+    field_m2: float = Field(description="ground that was seen")
+    treated_m2: float
+    broadcast_l: float = Field(description="litres for the whole field at the same rate")
+    prescribed_l: float
+    sentences: list[str] = Field(description="how well the model is known, and what was forced")
+    forced: bool
+    files: Link = Field(description="zip of Shapefile, GeoJSON, KML and ISOXML")
 
 
 class JobResults(BaseModel):

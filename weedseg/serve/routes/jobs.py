@@ -184,7 +184,7 @@ def show_results(
     services: Work, who: Owner, job_id: JobId, limit: Limit = 100, offset: Offset = 0
 ) -> JobResults:
     """Say what was found, photo by photo, and where the files are."""
-    job = _finished(services, who, job_id)
+    job = finished_job(services, who, job_id)
     base = f"/jobs/{job_id}/results"
     report = _link(f"{base}/report.html", "report", "text/html", "report to read and send on")
     if job.num_shards:
@@ -214,7 +214,9 @@ def _map_results(results: FilePath, base: str) -> MapResults:
     except FileNotFoundError as error:
         raise not_found("result") from error
     files = [_link(f"{base}/{name}", name, *about) for name, about in MAP_FILES.items()]
-    return MapResults(**found, overview=files[-1], files=files[:-1])
+    told = "what to spray"
+    prescription = _link(f"{base}/prescription", "prescription", "application/json", told)
+    return MapResults(**found, overview=files[-1], files=files[:-1], prescription=prescription)
 
 
 def _download(kind: str) -> dict[int | str, dict[str, Any]]:
@@ -287,7 +289,7 @@ def download_photo(
     return FileResponse(path, media_type=PHOTO_FILES[kind.value][1], headers=headers)
 
 
-def _finished(services: Services, who: Principal, job_id: str) -> JobView:
+def finished_job(services: Services, who: Principal, job_id: str) -> JobView:
     """Find a job that has results.
 
     Raises:
@@ -315,7 +317,7 @@ def _file(
     Raises:
         Problem: There is none.
     """
-    _finished(services, who, job_id)
+    finished_job(services, who, job_id)
     path = services.jobs.job_folder(who.owner, job_id) / RESULTS / name
     if not path.is_file():
         raise not_found("result")

@@ -1,5 +1,6 @@
 // A finished map of a field: what was found, where the weeds are, the files.
 import { el } from "./dom.js";
+import { PrescriptionForm } from "./prescription.js";
 import { area, count, ground, percent, places, sentence, whole } from "./format.js";
 
 const LABELS = {
@@ -19,6 +20,7 @@ export function mapView({ map, report }) {
     figures(map),
     picture(map),
     ...worst(map),
+    new PrescriptionForm(map.prescription.href).root,
     files(map, report),
   ];
 }
