@@ -199,11 +199,12 @@ def test_the_curl_examples_work(server, tmp_path):
     text = EXAMPLES.read_text(encoding="utf-8")
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     assert len(blocks) >= 4
+    field = write_field(tmp_path.parent / "curl-field.tif", random_squares(30, 40))
     script = "set -eu\n" + "\n".join(blocks[1:])
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path,
-        env={"URL": server.url, "PHOTO": str(PHOTO), "PATH": "/usr/bin:/bin"},
+        env={"URL": server.url, "PHOTO": str(PHOTO), "FIELD": str(field), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -218,6 +219,10 @@ def test_the_curl_examples_work(server, tmp_path):
         "weeds.csv",
         "masks.zip",
         "report.html",
+        "field-classes.tif",
+        "field.pdf",
+        "spray.json",
+        "spray.zip",
     }
     assert expected | {"metrics.txt"} == made
     assert (tmp_path / "classes.png").read_bytes().startswith(b"\x89PNG")
