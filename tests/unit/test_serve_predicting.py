@@ -1,6 +1,7 @@
 """Decoders, the model shelf and the queue, without HTTP."""
 
 import asyncio
+import base64
 import io
 import os
 import threading
@@ -62,6 +63,19 @@ def _infers(predictor):
 
 
 # --- decoding ----------------------------------------------------------------------------------
+
+
+HEIC = (
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAX1tZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAA"
+    "AAAAAAAAAAAAACJpbG9jAAAAAERAAAEAAQAAAAABoQABAAAAAAAAAF4AAAAjaWluZgAAAAAAAQAAABVpbmZlAgAA"
+    "AAABAABodmMxAAAAAA5waXRtAAAAAAABAAAA/WlwcnAAAADdaXBjbwAAAHZodmNDAQNwAAAAkAAAAAAAHvAA/P34"
+    "+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQAqQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbq5Ka5"
+    "uAhoMCAAAAMDIAAAAwAhYgABAAZEAcFzwIkAAAATY29scm5jbHgAAQANAAaAAAAAFGlzcGUAAAAAAAAAQAAAAEAA"
+    "AAAoY2xhcAAAAEAAAAABAAAAMAAAAAEAAAAAAAAAAv////AAAAACAAAAEHBpeGkAAAAAAwgICAAAABhpcG1hAAAA"
+    "AAAAAAEAAQWBAgMFhAAAAGZtZGF0AAAAWigBrxOA9SeBP//YlR/+3Pnh93ZvEq3r9LfwDf/ojizaiV7KEow3uCzR"
+    "GroXMMxFoqr98965lfWjyGpNeBjbZYV9cIDHAIUAAfetApZzoV84tgnLXwmoaO4cyw=="
+)
+"""64 x 48 px, red on the left and green on the right, as a phone would pack it (HEVC)."""
 
 
 @pytest.fixture
@@ -140,6 +154,10 @@ def test_a_decoder_has_no_secrets_and_no_rights(decoder, monkeypatch):
 def test_heic_is_read_where_its_package_is(decoder, tmp_path):
     pi_heif = pytest.importorskip("pi_heif", reason="optional: pi-heif")
     assert pi_heif.is_supported(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    pixels = decoder.decode(base64.b64decode(HEIC), "IMG_0001.HEIC")
+    assert pixels.shape == (48, 64, 3)
+    assert np.abs(pixels[:, 8:24].mean((0, 1)) - (200, 40, 40)).max() < 12
+    assert np.abs(pixels[:, 40:56].mean((0, 1)) - (40, 160, 60)).max() < 12
     with pytest.raises(Problem, match="HEIC") as refused:
         decoder.decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a.heic")
     assert refused.value.status == 422
