@@ -106,7 +106,7 @@ def _train(farm, order):
     if order["phase"] == "pretrain":
         pretraining.pretrain(farm, farm.photos, recipe, pretraining.PretrainOptions(**where))
     else:
-        photos = (farm.labelled[:4], farm.labelled[4:6])
+        photos = (farm.labelled[:4], farm.labelled[1:])
         options = finetuning.FinetuneOptions(**where, scale=1.0)
         finetuning.finetune(farm, photos, recipe, options)
 

@@ -182,7 +182,7 @@ class ScoringConfig:
 class SelectionConfig:
     """Which patches are hidden, given their scores."""
 
-    hard_share: float = 0.5
+    hard_share: float = 0.25
     """Share of the hidden patches chosen by score at the end of pretraining, 0-1; 0 is random."""
     rising: bool = True
     """The hard share rises from 0 over pretraining; otherwise it is constant after stage 0."""
@@ -190,7 +190,7 @@ class SelectionConfig:
     """Sharpness of the Gumbel-top-k draw; inf takes exactly the hardest."""
     hint_share: float = 0.1
     """Share of the hardest tenth that stays visible as a hint, 0-1."""
-    cut_choices: int = 1
+    cut_choices: int = 8
     """Cuts drawn per tile, of which the hardest is taken; 1 draws cuts evenly. Stages before the
     second selective one have no scores that are old enough and draw evenly."""
 

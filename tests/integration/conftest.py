@@ -77,7 +77,7 @@ def finetune_tiny(tiny_farm, often):
             folder=folder, device=torch.device("cpu"), seed=seed, scale=1.0, **options
         )
         farm = farm or tiny_farm
-        photos = (farm.labelled[:4], farm.labelled[4:6])
+        photos = (farm.labelled[:4], farm.labelled[1:])
         return finetuning.finetune(farm, photos, recipe, chosen)
 
     return run

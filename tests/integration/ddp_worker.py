@@ -65,7 +65,7 @@ def train(farm, out):
     distributed.wait_for_all()
     after = finetuning.finetune(
         farm,
-        (farm.labelled[:4], farm.labelled[4:6]),
+        (farm.labelled[:4], farm.labelled[1:]),
         recipe,
         finetuning.FinetuneOptions(
             folder=out / "finetune",

@@ -223,6 +223,19 @@ def test_the_best_weights_outlive_a_kill(whole, tmp_path, tiny_recipe, finetune_
     assert best.stem == checkpoint.checkpoint_name(checkpoint.BEST, summary["best_step"])
 
 
+def test_few_validation_photos_choose_no_step(tmp_path, tiny_recipe, tiny_farm):
+    """They are scored and logged, and the last step is kept."""
+    recipe = tiny_recipe("default", "finetune.steps=4", "finetune.evaluations=4")
+    options = finetuning.FinetuneOptions(
+        folder=tmp_path, device=torch.device("cpu"), seed=0, scale=1.0
+    )
+    photos = tiny_farm.labelled[:4], tiny_farm.labelled[4:6]
+    summary = finetuning.finetune(tiny_farm, photos, recipe, options)
+    assert summary["best_step"] == summary["steps"] == 4
+    lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [x["step"] for x in lines if "val_miou" in x] == [1, 2, 3, 4]
+
+
 def test_a_new_run_forgets_the_old_one(tmp_path, tiny_recipe, pretrain_tiny):
     recipe = tiny_recipe("random", "pretrain.stages=1", "pretrain.steps=6")
     pretrain_tiny(tmp_path, recipe, seed=1)
@@ -597,5 +610,5 @@ def test_both_phases_train_and_resume_on_a_gpu(tiny_farm, tiny_recipe, tmp_path,
     second = finetuning.FinetuneOptions(
         folder=tmp_path / "b", device=device, seed=0, scale=1.0, init=str(tmp_path / "a")
     )
-    photos = (tiny_farm.labelled[:4], tiny_farm.labelled[4:6])
+    photos = (tiny_farm.labelled[:4], tiny_farm.labelled[1:])
     assert finetuning.finetune(tiny_farm, photos, recipe, second)["best_score"] is not None

@@ -91,7 +91,7 @@ def frequency(config, num_draws=600):
 
 
 def test_hard_patches_are_hidden_more_often():
-    times = frequency(SelectionConfig(hint_share=0.0))
+    times = frequency(SelectionConfig(hard_share=0.5, hint_share=0.0))
     fifths = times.reshape(5, 20).mean(1)
     assert (np.diff(fifths) > 0).all()
     assert fifths[-1] - fifths[0] > 0.2

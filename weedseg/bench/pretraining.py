@@ -68,6 +68,7 @@ ARMS = {
             "selection.rising=false",
             "selection.beta=inf",
             "selection.hint_share=0",
+            "selection.cut_choices=1",
         ),
     ),
     "G": Arm("default", settings=("scoring.source=gradient",)),

@@ -35,7 +35,14 @@ QUICK = (
     "finetune.tile_px=128",
     "finetune.evaluations=1",
 )
-STEPS = ("pretrain.steps=600", "finetune.steps=250")
+SIZING = (
+    "pretrain.tile_px=128",
+    "pretrain.steps=2000",
+    "finetune.tile_px=128",
+    "finetune.steps=500",
+    "finetune.evaluations=1",
+)
+"""Size of a run, named in models/benchmarks/pretraining/PLAN.md."""
 SYNTHETIC_STEPS = ("finetune.steps=120", "finetune.evaluations=3")
 
 
@@ -81,7 +88,7 @@ def pretraining(
         pretrain_seeds=1 if quick else pretrain_seeds,
         finetune_seeds=1 if quick else seeds,
         labels=labels,
-        settings=(f"data.scale={SCALES[dataset]}", *(QUICK if quick else STEPS), *(settings or ())),
+        settings=(f"data.scale={SCALES[dataset]}", *(QUICK if quick else SIZING), *(settings or ())),
         lines=out / f"{dataset}.jsonl",
         work=work,
         pretrain_on=load_dataset(pretrain_on, data / pretrain_on) if pretrain_on else None,

@@ -48,7 +48,7 @@ def finetune(
     """Fine-tune and write ``weights.safetensors`` (whole network) and ``finetune.json``.
 
     The weights are those of the best step by validation weed IoU, or of the last step when there
-    are no validation photos.
+    are too few validation photos to tell.
 
     Args:
         farm: Classes and palette.

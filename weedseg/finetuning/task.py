@@ -23,6 +23,8 @@ from weedseg.nets.prediction import predict_class_map
 from weedseg.nets.segmenter import SegmentationNet
 from weedseg.training import distributed
 
+FEWEST_TO_CHOOSE = 5
+"""With fewer validation photos the best step by them is chance: DECISIONS.md has the figures."""
 SMALLEST_NORMED_BATCH = 4
 """Below so many tiles a process, batch-norm keeps the statistics it came with."""
 
@@ -117,7 +119,10 @@ class FinetuneTask:
         return entropy + jaccard, {"jaccard_loss": float(jaccard.detach())}
 
     def end_step(self, step: int) -> dict[str, float] | None:
-        """Score the validation photos at regular steps and at the end."""
+        """Score the validation photos at regular steps and at the end.
+
+        Where they are fewer than `FEWEST_TO_CHOOSE`, only the last step may be kept.
+        """
         done = step + 1
         if self.validation is None or (done % self.every and done != self.config.steps):
             return None
@@ -128,7 +133,10 @@ class FinetuneTask:
                 self.net, self.validation.image(i), self.recipe.export.tile_px, overlap_px
             )
             matrix.add(self.validation.mask(i), class_map)
-        return validation_scores(matrix, self.classes)
+        values = validation_scores(matrix, self.classes)
+        if len(self.validation) < FEWEST_TO_CHOOSE and done != self.config.steps:
+            del values["selection"]
+        return values
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing beside the network."""

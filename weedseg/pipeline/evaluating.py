@@ -21,7 +21,7 @@ from weedseg.imaging import Image, read_image, resize_class_map, resize_to, writ
 from weedseg.nets.segmenter import SegmentationNet
 from weedseg.pipeline.confidence import Predict, SprayedPlants, temperature_figures
 from weedseg.pipeline.run import Run
-from weedseg.pipeline.stages import WEIGHTS, fold_folder, fold_photos, load_net
+from weedseg.pipeline.stages import WEIGHTS, fold_folder, load_net, photos_outside
 
 NUM_PICTURES = 6
 PICTURE_PX = 640
@@ -113,7 +113,7 @@ def _baselines(run: Run) -> dict[str, Any]:
     if run.split.kind == "holdout":
         parts = [(run.split.train, run.split.test)]
     else:
-        parts = [(fold_photos(run.split.folds, 0)[0], run.split.folds[0])]
+        parts = [(photos_outside(run.split.folds, 0), run.split.folds[0])]
     training, test = (_pool(run, part) for part in parts[0])
     colours = ColourThreshold.fit(*_arrays(training))
     images, masks = _arrays(test)

@@ -12,7 +12,7 @@ from weedseg.errors import ConfigError
 from weedseg.finetuning import run as finetuning
 from weedseg.nets.prediction import predict_class_map
 from weedseg.pipeline.run import Run, with_steps
-from weedseg.pipeline.stages import NUM_WEED_CANDIDATES, fold_photos
+from weedseg.pipeline.stages import NUM_WEED_CANDIDATES
 from weedseg.pretraining import run as pretraining
 from weedseg.training import distributed
 from weedseg.training.timing import step_seconds
@@ -165,7 +165,6 @@ def fixed_seconds(run: Run, pace: Pace) -> float:
     """Estimate all that does not grow with the steps: set-up, validation, export, evaluation."""
     split = run.split
     validated = len(split.val)
-    validated += sum(len(fold_photos(split.folds, i)[1]) for i in range(len(split.folds)))
     tested = len(split.test) + sum(len(fold) for fold in split.folds)
     calibrated = min(validated + tested, MOST_CALIBRATED)
     photos = validated * run.recipe.finetune.evaluations + 1.5 * tested + calibrated

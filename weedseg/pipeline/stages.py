@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -88,20 +87,17 @@ def _finetune_all(run: Run, reporter: Reporter | None) -> dict[str, Any]:
     if split.kind != "cross-validation":
         options = _finetune_options(run, run.folder.finetune, "fine-tune")
         return finetune(run.farm, (split.train, split.val), run.recipe, options, reporter)
-    best = []
     for number, _ in enumerate(split.folds):
         folder = fold_folder(run, number)
-        done = run.folder.read(f"{folder.relative_to(run.folder.path)}/finetune.json")
+        if run.folder.read(f"{folder.relative_to(run.folder.path)}/finetune.json"):
+            continue
         options = _finetune_options(run, folder, f"fold {number + 1} of {len(split.folds)}")
         options = replace(options, needs_weeds=False)
-        parts = fold_photos(split.folds, number)
-        summary = done or finetune(run.farm, parts, run.recipe, options, reporter)
+        training = photos_outside(split.folds, number)
+        finetune(run.farm, (training, ()), run.recipe, options, reporter)
         distributed.wait_for_all()
-        best.append(summary["best_step"])
-    steps = max(int(statistics.median(best)), 1)
-    recipe = replace(run.recipe, finetune=replace(run.recipe.finetune, steps=steps))
     options = _finetune_options(run, run.folder.finetune, "final model")
-    return finetune(run.farm, (split.train, ()), recipe, options, reporter)
+    return finetune(run.farm, (split.train, ()), run.recipe, options, reporter)
 
 
 def fold_folder(run: Run, number: int) -> Path:
@@ -109,13 +105,9 @@ def fold_folder(run: Run, number: int) -> Path:
     return run.folder.path / "folds" / f"fold-{number}"
 
 
-def fold_photos(folds: Sequence[Photos], number: int) -> tuple[Photos, Photos]:
-    """Return training and validation photos of a fold: the next fold chooses the best step."""
-    after = (number + 1) % len(folds)
-    rest = [photo for i, fold in enumerate(folds) if i not in (number, after) for photo in fold]
-    if not rest:  # two folds: nothing is left to choose the step by
-        return folds[after], ()
-    return tuple(rest), folds[after]
+def photos_outside(folds: Sequence[Photos], number: int) -> Photos:
+    """Return the photos of all folds but one."""
+    return tuple(photo for i, fold in enumerate(folds) if i != number for photo in fold)
 
 
 def _finetune_options(run: Run, folder: Path, phase: str) -> FinetuneOptions:

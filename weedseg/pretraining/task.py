@@ -147,9 +147,11 @@ class PretrainTask:
     ) -> augment.Cut:
         """Draw a cut of a photo; of several choices take the one with the hardest patches."""
         config, stage = self.config, self.stage_of(step)
+        (more,) = rng.spawn(1)  # the first cut stays that of the arms without scores
+        num = self.recipe.selection.cut_choices if self._uses_scores() else 1
         choices = [
-            augment.draw_cut(rng, size, config.tile_px, config.min_cut_share)
-            for _ in range(self.recipe.selection.cut_choices)
+            augment.draw_cut(source, size, config.tile_px, config.min_cut_share)
+            for source in (rng, *[more] * (num - 1))
         ]
 
         def score(cut: augment.Cut) -> float:
