@@ -101,7 +101,11 @@ def test_hard_patches_are_hidden_more_often():
 def test_sharper_draws_are_more_selective():
     spreads = []
     for beta in (0.0, 1.0, 3.0, 10.0, math.inf):
-        fifths = frequency(SelectionConfig(beta=beta, hint_share=0.0), 300).reshape(5, 20).mean(1)
+        fifths = (
+            frequency(SelectionConfig(hard_share=0.5, beta=beta, hint_share=0.0), 300)
+            .reshape(5, 20)
+            .mean(1)
+        )
         spreads.append(fifths[-1] - fifths[0])
     assert spreads == sorted(spreads)
     assert abs(spreads[0]) < 0.05
