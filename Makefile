@@ -54,7 +54,7 @@ model: $(VENV)/.installed
 	$(PY) -m weedseg.bench.release_farm $(FIELD_DATA) runs/model
 	$(WEEDSEG) train --farm-images runs/model/farm --out runs/model/run --init imagenet \
 	  --set data.scale=0.6667 --set data.test_photos=runs/model/test.txt \
-	  --set data.crop=peanut --set pretrain.steps=400 --set finetune.steps=600
+	  --set data.crop=peanut --set pretrain.steps=1600 --set finetune.steps=600
 	$(WEEDSEG) export runs/model/run --format onnx-fp16,onnx-int8,onnx-int8-trt
 	$(WEEDSEG) release runs/model/run --out models/peanut-lite0 --license CC-BY-SA-4.0 \
 	  --license-text models/peanut-lite0/LICENSE --data "$(PEANUT)" --data "$(SYNTHETIC)" \

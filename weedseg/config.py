@@ -90,12 +90,13 @@ class NetConfig:
 class PretrainConfig:
     """Reconstruction of hidden patches."""
 
-    steps: int = 1500
+    steps: int = 6000
     """Optimiser steps over all stages, >= 0."""
     batch: int = 8
     """Tiles per step."""
-    tile_px: int = 256
-    """Side of a tile, px at working resolution, a multiple of 32."""
+    tile_px: int = 128
+    """Side of a tile, px at working resolution, a multiple of 32: small ones give more steps in the
+    same time and let the hardest places be chosen."""
     patch_px: int = 16
     """Side of a patch, px."""
     hidden_share: float = 0.5

@@ -150,12 +150,17 @@ def recorded_run(
 
 
 def pretraining_files(folder: Path) -> list[Path]:
-    """List the line files of the core comparison; until there is one, those of the first table.
+    """List a file of lines for each data set: the core's once it can answer, else the first table's.
 
-    They lie apart, because their runs have the same names and another network.
+    It can when it has both arms of the claim. The files lie apart because their runs have the same
+    names, another network and another size.
     """
     core = folder / "pretraining"
-    return sorted(core.glob("*.jsonl")) or sorted((core / "first").glob("*.jsonl"))
+    files = {path.name: path for path in sorted((core / "first").glob("*.jsonl"))}
+    for path in sorted(core.glob("*.jsonl")):
+        if {"S+", "P"} <= {line["arm"] for line in read_lines(path)}:
+            files[path.name] = path
+    return list(files.values())
 
 
 def draw_all(folder: Path) -> dict[str, str]:

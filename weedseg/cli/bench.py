@@ -88,7 +88,11 @@ def pretraining(
         pretrain_seeds=1 if quick else pretrain_seeds,
         finetune_seeds=1 if quick else seeds,
         labels=labels,
-        settings=(f"data.scale={SCALES[dataset]}", *(QUICK if quick else SIZING), *(settings or ())),
+        settings=(
+            f"data.scale={SCALES[dataset]}",
+            *(QUICK if quick else SIZING),
+            *(settings or ()),
+        ),
         lines=out / f"{dataset}.jsonl",
         work=work,
         pretrain_on=load_dataset(pretrain_on, data / pretrain_on) if pretrain_on else None,
