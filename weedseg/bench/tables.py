@@ -150,7 +150,7 @@ def recorded_run(
 
 
 def pretraining_files(folder: Path) -> list[Path]:
-    """List a file of lines for each data set: the core's once it can answer, else the first table's.
+    """List one file of lines a data set: the core's once it can answer, else the first table's.
 
     It can when it has both arms of the claim. The files lie apart because their runs have the same
     names, another network and another size.
