@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shutil
+import time
 from pathlib import Path
 
 import httpx
@@ -19,7 +20,7 @@ from weedseg.data.rle import to_coco
 from weedseg.data.synthetic import draw_photo, draw_style
 from weedseg.edge.result import percent
 from weedseg.serve.database import Database
-from weedseg.serve.keys import KeyStore
+from weedseg.serve.keys import NONE_HOLDS_S, KeyStore
 
 api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
 expect = api.expect
@@ -382,6 +383,7 @@ def test_a_key_opens_the_page_and_signing_out_closes_it(browser, server):
     database = Database.open(server.data, "")
     key = KeyStore(database).make("page", "north-farm", ["jobs", "predict"])
     database.close()
+    time.sleep(NONE_HOLDS_S)  # so long it may be believed that there is none
     seen = Watched(browser, server.url)
     page = seen.page
     seen.open()

@@ -23,6 +23,20 @@ export function button(label, listener, options = {}) {
   return el("button", { type: "button", class: "button", on: { click: listener }, ...options }, label);
 }
 
+/**
+ * Say beside each field what is wrong with it; a field that is hidden cannot be wrong.
+ * @param {Array} fields [input, place of the message, message] each
+ * @returns {Array} the inputs that are wrong
+ */
+export function wrongFields(fields) {
+  return fields.filter(([field, note, told]) => {
+    const wrong = field.offsetParent !== null && !field.checkValidity();
+    note.textContent = wrong ? told : "";
+    field.setAttribute("aria-invalid", String(wrong));
+    return wrong;
+  }).map(([field]) => field);
+}
+
 /** Tell people who cannot see the page what has changed. */
 export function announce(text) {
   const place = document.getElementById("announcer");

@@ -1,6 +1,6 @@
 // New photos: choose, send, hand in.
 import { fetchJson, patiently, postJson, problemBox } from "./api.js";
-import { announce, button, el, heading, show } from "./dom.js";
+import { announce, button, el, heading, show, wrongFields } from "./dom.js";
 import { ACCEPT, FORMATS, MAPS, MAX_BYTES, MAX_FILES, droppedFiles, isZip, mayBeMosaic, refusal } from "./files.js";
 import { bytes, count } from "./format.js";
 import { Upload, forgetAll, removeAll, sendAll } from "./upload.js";
@@ -314,18 +314,11 @@ class Home {
     else this.#send();
   }
 
-  /** Say beside each field what is wrong with it; return the fields that are. */
   #wrongFields() {
-    const fields = [
+    return wrongFields([
       [this.resolution, this.resolutionWrong, "Give a number from 0.001 to 1000, or leave it empty."],
       [this.cell, this.cellWrong, "Give a number from 0.05 to 1000."],
-    ];
-    return fields.filter(([field, note, told]) => {
-      const wrong = field.offsetParent !== null && !field.checkValidity();
-      note.textContent = wrong ? told : "";
-      field.setAttribute("aria-invalid", String(wrong));
-      return wrong;
-    }).map(([field]) => field);
+    ]);
   }
 
   async #send() {

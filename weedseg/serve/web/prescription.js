@@ -1,6 +1,6 @@
 // From a map to what a sprayer does: from which weed cover on, how much, and what that saves.
 import { fetchJson, problemBox } from "./api.js";
-import { announce, el } from "./dom.js";
+import { announce, el, wrongFields } from "./dom.js";
 import { count, ground, places, sentence, whole } from "./format.js";
 
 const FIELDS = [
@@ -56,14 +56,8 @@ export class PrescriptionForm {
     return el("div", { class: "field" }, el("label", { for: id }, label), this.inputs[name], this.notes[name]);
   }
 
-  /** Say beside each field what is wrong with it; return the fields that are. */
   #wrongFields() {
-    return FIELDS.filter(({ name, wrong: told }) => {
-      const wrong = !this.inputs[name].checkValidity();
-      this.notes[name].textContent = wrong ? told : "";
-      this.inputs[name].setAttribute("aria-invalid", String(wrong));
-      return wrong;
-    }).map(({ name }) => this.inputs[name]);
+    return wrongFields(FIELDS.map(({ name, wrong }) => [this.inputs[name], this.notes[name], wrong]));
   }
 
   async #onSubmit(event) {
