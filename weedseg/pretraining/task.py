@@ -147,11 +147,12 @@ class PretrainTask:
     ) -> augment.Cut:
         """Draw a cut of a photo; of several choices take the one with the hardest patches."""
         config, stage = self.config, self.stage_of(step)
-        (more,) = rng.spawn(1)  # the first cut stays that of the arms without scores
         num = self.recipe.selection.cut_choices if self._uses_scores() else 1
+        # The first cut stays that of the arms without scores: the others have their own chance.
+        sources = (rng, *rng.spawn(1) * (num - 1))
         choices = [
             augment.draw_cut(source, size, config.tile_px, config.min_cut_share)
-            for source in (rng, *[more] * (num - 1))
+            for source in sources
         ]
 
         def score(cut: augment.Cut) -> float:

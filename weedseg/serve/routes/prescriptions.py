@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 router = APIRouter(tags=["jobs"])
 
 FILES_NAME = "prescription.zip"
-_WAIT_S = 20.0
+_WAIT_S = 2.0
+"""Then 503: whoever waits holds one of the threads that answer all other requests."""
 _one_at_a_time = threading.Lock()
 _ANSWERS = {**RESPONSES, **problem_responses(404, 409, 422, 503)}
 
