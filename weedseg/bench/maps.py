@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -198,9 +198,10 @@ class _Loops:
     def _runtime(self, segmenter: Segmenter, numbers: list[int]) -> int:
         """Resize and segment shards that lie in memory."""
         image = self._images[self._segmenters.index(segmenter)]
+        metadata = replace(segmenter.metadata, overlap_px=self._shards.overlap_px)
         for number in numbers:
             scaled = resize_to(image, self._shards.shard(number).working)
-            segment_scaled(scaled, segmenter.metadata, segmenter.run_tiles)
+            segment_scaled(scaled, metadata, segmenter.run_tiles)
         return sum(len(self._windows(number)) for number in numbers)
 
     def _read(self, number: int) -> npt.NDArray[np.uint8]:

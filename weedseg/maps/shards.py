@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +26,9 @@ from weedseg.imaging import resize_class_map, resize_to
 from weedseg.maps.ground import NO_DATA, MapPart
 from weedseg.tiles import plan_tiles
 
+OVERLAP_SHARE = 5 / 16
+"""Least overlap of the tiles of a map, of their side. A network answers differently near a tile's
+border, 512 px tiles up to 96 px from it, and a map should not depend on where the tiles lie."""
 TILES = 4
 """Tiles along a side of a shard: memory of a worker is that of 16 tiles and the window below."""
 _MOST_WINDOW_PX = 4096
@@ -134,14 +137,15 @@ def plan_shards(
 
     Args:
         size: Of the mosaic.
-        metadata: Tile size, overlap and scale.
+        metadata: Tile size, overlap (at least `OVERLAP_SHARE` is taken) and scale.
         scale: Working size over the mosaic's, (down, across); the model's own by default.
         tiles: Most tiles along a side of a shard, >= 1; less where the mosaic is much finer than
             what the model looks at, so that a window stays small.
         origin: Shift of all shards, (down, right), px, <= 0; only measurements need it. It is
             rounded to the network's grid, as `weedseg.tiles.plan_tiles` does.
     """
-    room = metadata.tile_px - metadata.overlap_px
+    overlap = max(metadata.overlap_px, round(OVERLAP_SHARE * metadata.tile_px))
+    room = metadata.tile_px - overlap
     step = room // GRID_PX * GRID_PX if room >= GRID_PX else room
     scale = scale or (metadata.scale, metadata.scale)
     fitting = (_MOST_WINDOW_PX * min(scale) - (metadata.tile_px - step)) / step
@@ -188,6 +192,7 @@ def segment_shard(
         return _pack((0, 0), (b"", b"", b""))
     scaled = resize_to(image, shard.working)
     del image
+    metadata = replace(metadata, overlap_px=plan.overlap_px)
     class_map, confidence = segment_scaled(scaled, metadata, _Sparing(run_tiles), 1)
     highest = int(class_map.max())
     if highest >= len(metadata.classes):
