@@ -90,6 +90,8 @@ def test_equal_pretraining_is_done_once_and_its_line_says_so(
     assert (staged["arm"], staged["same_as"]) == ("P", "R")
     assert staged["counts"] == random["counts"]
     assert "same_as" not in selective
+    assert [line["key"].split("/")[1] for line in (random, staged, selective)] == ["R", "P", "S+"]
+    assert run_plan(plan(dataset, tmp_path, ("R", "P", "S+"))) == 0
     folders = list((tmp_path / "work").glob("*/pretrain.json"))
     assert len(folders) == 2
 

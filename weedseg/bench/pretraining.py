@@ -169,7 +169,7 @@ def run_plan(plan: Plan, reporter: Reporter | None = None) -> int:
             if not mine or key in finished(plan.lines):
                 continue
             line = _run(plan, arm, pretrain_seed, finetune_seed, reporter)
-            append_line(plan.lines, {"key": key, **line})
+            append_line(plan.lines, {**line, "key": key})
             done += 1
     return done
 
