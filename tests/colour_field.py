@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import rasterio
 from affine import Affine
+from rasterio.warp import transform
 
 SOIL, CROP, WEED = (110, 110, 110), (20, 200, 20), (220, 20, 20)
 SQUARE_PX = 12
@@ -18,6 +19,15 @@ def random_squares(rows, columns, seed=0):
 def pixels_of(ids):
     """Return class ids of every pixel, (H, W)."""
     return ids.repeat(SQUARE_PX, 0).repeat(SQUARE_PX, 1).astype(np.uint8)
+
+
+def outline(corners, name="north"):
+    """Return a boundary as GeoJSON in degrees; corners are (east, south) of the mosaic's, m."""
+    xs, ys = zip(*((600_000 + east, 5_600_000 - south) for east, south in [*corners, corners[0]]))
+    ring = [list(point) for point in zip(*transform("EPSG:32632", "OGC:CRS84", xs, ys))]
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    feature = {"type": "Feature", "geometry": geometry, "properties": {"name": name}}
+    return {"type": "FeatureCollection", "features": [feature]}
 
 
 def write_field(path, ids, seen=None, **changes):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 from pathlib import Path
 
 import pytest
 import rasterio
+from rasterio.warp import transform
 from serving import Server
 from watched import Watched
 
@@ -16,6 +18,11 @@ from weedseg.data.synthetic_mosaic import ORTHO, write_mosaic
 
 api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
 expect = api.expect
+KML = """<?xml version="1.0" encoding="UTF-8"?>
+<kml xmlns="http://www.opengis.net/kml/2.2"><Document><Placemark>
+<name>North &amp; co</name><Polygon>
+<outerBoundaryIs><LinearRing><coordinates>{}</coordinates></LinearRing></outerBoundaryIs>
+</Polygon></Placemark></Document></kml>"""
 PICTURES = os.environ.get("WEEDSEG_TEST_PICTURES")
 """Folder for screenshots, to look at."""
 
@@ -34,7 +41,7 @@ def mosaic(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def job(browser, server, mosaic):
+def job(browser, server, mosaic, tmp_path_factory):
     """A finished map that was handed in through the page."""
     seen = Watched(browser, server.url)
     page = seen.page
@@ -50,6 +57,7 @@ def job(browser, server, mosaic):
     cell.fill("0.1")
     expect(page.locator("#cell-wrong")).to_be_empty()
     expect(cell).to_have_attribute("aria-invalid", "false")
+    _choose_boundary(page, tmp_path_factory.mktemp("boundary"), mosaic)
     seen.check_for_all()
     _picture(page, "map-form")
     page.get_by_role("button", name="Analyse 1").click()
@@ -62,16 +70,57 @@ def job(browser, server, mosaic):
     seen.check("409")  # the prescription that is refused
 
 
+def _choose_boundary(page, folder, mosaic):
+    """Choose files that are no boundary, then the inner part of the mosaic as GeoJSON and KML."""
+    with rasterio.open(mosaic) as file:
+        box, crs = file.bounds, file.crs
+    xs = [box.left + 0.1, box.right - 0.1]
+    ys = [box.bottom + 0.1, box.top - 0.1]
+    corners = [(xs[i], ys[j]) for i, j in ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0))]
+    ring = list(zip(*transform(crs, "OGC:CRS84", *zip(*corners))))
+    told, field = page.locator("#boundary-told"), page.get_by_label("Choose the field's boundary")
+    files = {
+        "a.kml": "<kml><Placemark>",
+        "b.geojson": "no json",
+        "c.geojson": json.dumps({"type": "Point", "coordinates": ring[0]}),
+        "d.geojson": json.dumps({"type": "Polygon", "coordinates": [ring]}),
+        "north.kml": KML.format(" ".join(f"{x:.9f},{y:.9f},0" for x, y in ring)),
+    }
+    sentences = (
+        "no KML file",
+        "no GeoJSON or KML",
+        "no area",
+        "one field, 5 corners",
+        "North & co",
+    )
+    for (name, text), sentence in zip(files.items(), sentences):
+        (folder / name).write_text(text, encoding="utf-8")
+        field.set_input_files(folder / name)
+        expect(told).to_contain_text(name)
+        expect(told).to_contain_text(re.compile(sentence.replace(" ", r"\s")))
+        if "no " in sentence:
+            page.get_by_role("button", name="Analyse 1").click()
+            expect(field).to_be_focused()
+    page.get_by_role("button", name="Remove the boundary").click()
+    expect(told).to_be_empty()
+    field.set_input_files(folder / "north.kml")
+    expect(told).to_contain_text("North & co")
+
+
 def _picture(page, name):
     if PICTURES:
         page.screenshot(path=Path(PICTURES) / f"{name}.png", full_page=True)
 
 
-def test_the_page_shows_the_map(job):
+def test_the_page_shows_the_map(job, mosaic):
     seen, _, answer = job
     page, found = seen.page, answer["map"]
     expect(page.locator(".state")).to_have_text("Finished")
-    cells = f"{found['totals']['num_cells']:,}\u00a0cells of 0.1 by 0.1 m"
+    cells = f"{found['totals']['num_cells']:,}\u00a0cells of 0.1 by 0.1 m, inside your boundary"
+    with rasterio.open(mosaic) as file:
+        width_m, height_m = (px * size for px, size in zip((1400, 1000), file.res))
+    inside_m2 = (width_m - 0.2) * (height_m - 0.2)
+    assert found["totals"]["ground_m2"] == pytest.approx(inside_m2, rel=0.01)
     expect(page.locator(".figures")).to_contain_text(cells)
     image = page.locator(".field-map")
     assert image.evaluate("(image) => image.decode().then(() => image.naturalWidth)") > 1000

@@ -10,12 +10,12 @@ import threading
 import zipfile
 
 import pytest
-from colour_field import random_squares, write_field
+from colour_field import outline, random_squares, write_field
 from serving import GOLDEN, ROOT, Server
 
 from weedseg.client import Client, Download, Job, MapOptions
 from weedseg.edge import Segmenter
-from weedseg.errors import ServiceError
+from weedseg.errors import FieldDataError, ServiceError
 from weedseg.imaging import read_image
 
 PHOTO = GOLDEN / "in.png"
@@ -102,6 +102,22 @@ def test_a_map_and_its_files(client, tmp_path):
         client.prescribe(job, tmp_path / "b.zip", threshold=0.001, rate=150)
     with pytest.raises(ServiceError, match="404"):
         client.download(job, Download.MASKS, tmp_path / "masks.zip")
+
+
+def test_a_map_inside_a_boundary(client, tmp_path):
+    path = write_field(tmp_path / "field.tif", random_squares(30, 40))
+    boundary = outline(((0.1, 0.1), (0.9, 0.1), (0.9, 0.6), (0.1, 0.6)))
+    (feature,) = boundary["features"]
+    for found in (boundary, feature, feature["geometry"]):
+        (tmp_path / "north.geojson").write_text(json.dumps(found), encoding="utf-8")
+        options = MapOptions(cell_m=0.5, resample=True, boundary=tmp_path / "north.geojson")
+        job = client.wait(client.submit([path], map_options=options), timeout_s=120)
+        assert job.status == "successful", job.message
+        ground_m2 = client.weed_map(job).details["totals"]["ground_m2"]
+        assert ground_m2 == pytest.approx(0.4, rel=0.01)
+    (tmp_path / "north.geojson").write_text("<kml/>", encoding="utf-8")
+    with pytest.raises(FieldDataError, match="no GeoJSON file; expected the outline"):
+        client.submit([path], map_options=options)
 
 
 def test_a_refused_photo_is_a_sentence(client, tmp_path):

@@ -97,6 +97,7 @@ def test_status_of_a_finished_job(client, job):
         "crop": "",
         "cell_m": 5.0,
         "resample": False,
+        "boundary": False,
     }
     assert [j["jobID"] for j in client.get("/jobs?status=successful").json()["jobs"]].count(
         job["jobID"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from colour_field import pixels_of, random_squares, write_field
+from colour_field import outline, pixels_of, random_squares, write_field
 from job_place import LEASE_S, OWNER, Place, field_photo, upload_over
 from serving import Server, finished
 
@@ -104,6 +104,57 @@ def test_a_mosaic_becomes_a_map(local, mosaic):
     assert not (folder / PARTS).exists()
     assert not (folder.parent / "photos").exists()
     assert np.array_equal(read(folder / "classes.tif"), np.where(SEEN, pixels_of(IDS), 255))
+
+
+HALF = ((0.1, 0.1), (0.9, 0.1), (0.5, 0.7))
+"""Corners of a field, m; the mosaic has 0.96 by 0.72 m."""
+
+
+def test_a_boundary_counts_as_on_the_command_line(local, mosaic, usual, tmp_path):
+    boundary = outline(HALF)
+    job_id = submit(local, mosaic, boundary=boundary)
+    local.work()
+    assert local.jobs.get(OWNER, job_id).status is JobStatus.SUCCESSFUL
+    folder = results_of(local, job_id)
+    (tmp_path / "field.tif").write_bytes(mosaic)
+    (tmp_path / "north.geojson").write_text(json.dumps(boundary), encoding="utf-8")
+    options = MapOptions(
+        mosaic=tmp_path / "field.tif",
+        out=tmp_path / "map",
+        model=local.models.default.path,
+        crop="sugar beet",
+        cells=CellOptions(cell_m=0.25),
+        boundary=tmp_path / "north.geojson",
+    )
+    values = make_map(options).values
+    for name in SAME[:4]:
+        assert (folder / name).read_bytes() == (tmp_path / "map" / name).read_bytes(), name
+    found = json.loads((folder / "map_summary.json").read_text(encoding="utf-8"))
+    assert found["totals"] == values["totals"]
+    assert found["totals"]["ground_m2"] == pytest.approx(0.5 * 0.8 * 0.6, rel=0.01)
+    assert found["boundary"] == "boundary.geojson"
+    whole = json.loads((usual / "map.json").read_text(encoding="utf-8"))
+    assert whole["totals"]["ground_m2"] > 2 * found["totals"]["ground_m2"]
+    assert (folder / "overview.png").read_bytes() != (usual / "overview.png").read_bytes()
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "boundary.geojson" in page
+    assert "no longer there" not in page
+    for path in folder.iterdir():
+        if path.suffix != ".tif":
+            assert str(local.settings.data).encode() not in path.read_bytes(), path.name
+
+
+@pytest.mark.parametrize(
+    ("corners", "sentence"),
+    [
+        (((500, 0), (501, 0), (501, 1)), "boundary.geojson lies 0.5 km from the mosaic"),
+        (((0, 0), (0.9, 0.7), (0.9, 0), (0, 0.7)), "crosses itself"),
+    ],
+)
+def test_a_boundary_that_cannot_be_used_fails_with_a_sentence(local, mosaic, corners, sentence):
+    job_id = submit(local, mosaic, boundary=outline(corners))
+    local.work()
+    assert sentence in failed(local, job_id)
 
 
 def test_the_map_is_that_of_the_command_line(usual, mosaic, tmp_path):
@@ -407,6 +458,7 @@ def test_a_map_over_http(server, mosaic):
         assert results["photos"] == []
         assert found["crop"] == "maize"
         assert found["cell_m"] == [0.2, 0.2]
+        assert found["boundary"] is None
         assert not found["trust"]["evaluated"]
         assert any("untested on this crop" in text for text in found["warnings"])
         assert not any("--" in text for text in found["warnings"])
@@ -425,6 +477,53 @@ def test_a_map_over_http(server, mosaic):
         assert client.get(f"{base}/map/../map_summary.json").status_code == 404
         assert client.get(f"{base}/map/map_summary.json").status_code == 422
         assert client.get(f"{base}/masks.zip").status_code == 404
+
+
+def test_a_boundary_over_http(server, mosaic):
+    with server.client() as client:
+        upload = upload_over(client, "north.tif", mosaic)
+        answer = execute(client, upload, cell_m=0.2, boundary=outline(HALF))
+        assert answer.status_code == 201, answer.text
+        status = finished(client, answer.headers["Location"])
+        assert status["status"] == "successful", status
+        assert status["inputs"]["boundary"] is True
+        found = client.get(f"{answer.headers['Location']}/results").json()["map"]
+        assert found["totals"]["ground_m2"] == pytest.approx(0.24, rel=0.01)
+        assert found["boundary"] == "boundary.geojson"
+
+
+def _changed(**changes):
+    boundary = outline(HALF)
+    boundary["features"][0]["geometry"] |= changes
+    return boundary
+
+
+RING = [[9.0, 50.0], [9.1, 50.0], [9.1, 50.1], [9.0, 50.0]]
+
+
+@pytest.mark.parametrize(
+    "boundary",
+    [
+        {"type": "FeatureCollection", "features": []},
+        {"type": "Polygon", "coordinates": [RING]},
+        _changed(type="LineString"),
+        _changed(coordinates=[RING[:3]]),
+        _changed(coordinates=[[["a", 50.0], *RING]]),
+        _changed(coordinates=[[[1e999, 50.0], *RING]]),
+        _changed(coordinates=[[9.0, 50.0]]),
+        _changed(coordinates=[RING * 1251]),
+        {**_changed(), "crs": {"type": "link", "properties": {"href": "http://127.0.0.1/"}}},
+    ],
+)
+def test_a_boundary_that_is_none_is_refused(server, mosaic, boundary):
+    body = {"inputs": {"photos": ["q83vEjRWeJASNFZ4kBI0Vg"], "boundary": boundary}}
+    with server.client() as client:
+        answer = client.post(
+            "/processes/weed-map/execution",
+            content=json.dumps(body),
+            headers={"Content-Type": "application/json"},
+        )
+        assert answer.status_code == 422, answer.text
 
 
 def test_photos_have_no_map(server):

@@ -17,6 +17,7 @@ def line(arm: str, seed: int, weed: float | None, miou: float) -> dict[str, Any]
         "arm": arm,
         "dataset": "cwfid",
         "labels": 10,
+        "pretrain_seed": seed,
         "finetune_seed": seed,
         "iou": {"weed": weed, "crop": 0.5},
         "miou": miou,
@@ -36,9 +37,13 @@ def test_absent_class_is_left_out_of_the_mean() -> None:
     assert "| 1 | - |" in row
 
 
-def test_verdict_compares_seed_by_seed_and_keeps_the_sign() -> None:
+def test_verdict_compares_pretraining_by_pretraining_and_keeps_the_sign() -> None:
     lines = [line("R", 0, 0.5, 0.60), line("S+", 0, 0.5, 0.58), line("S+", 1, 0.5, 0.9)]
-    assert verdict(lines) == "cwfid: mIoU of S+ minus R is -2.0 points (by seed: -2.0).\n"
+    assert verdict(lines) == "cwfid: mIoU of S+ minus R is -2.0 points (by pretraining: -2.0).\n"
+    lines += [{**one, "finetune_seed": 5, "miou": score} for one, score in zip(lines, (0.5, 0.6))]
+    assert "is +4.0 points (by pretraining: +4.0)" in verdict(lines)
+    lines.append(line("R", 1, 0.5, 0.8))
+    assert "is +6.0 points (by pretraining: +4.0, +10.0)" in verdict(lines)
 
 
 def test_verdict_says_nothing_without_pairs() -> None:

@@ -258,7 +258,7 @@ def _row(dataset: str, name: str, lines: Lines) -> str:
 
 
 def verdict(lines: Lines, better: str = "S+", worse: str = "R") -> str:
-    """Say in one sentence per data set how two arms compare, seed by seed.
+    """Say in one sentence per data set how two arms compare, pretraining by pretraining.
 
     Args:
         lines: Run lines.
@@ -267,18 +267,21 @@ def verdict(lines: Lines, better: str = "S+", worse: str = "R") -> str:
     """
     sentences = []
     for dataset in sorted({line["dataset"] for line in lines}):
-        scores: dict[str, dict[int, float]] = {better: {}, worse: {}}
+        scores: dict[str, dict[tuple[int, int], float]] = {better: {}, worse: {}}
         for line in lines:
             if line["dataset"] == dataset and line["arm"] in scores and line["miou"] is not None:
-                scores[line["arm"]][line["finetune_seed"]] = line["miou"]
-        pairs = [
-            100 * (scores[better][seed] - scores[worse][seed])
-            for seed in sorted(scores[better].keys() & scores[worse].keys())
-        ]
+                seeds = line["pretrain_seed"], line["finetune_seed"]
+                scores[line["arm"]][seeds] = line["miou"]
+        pairs: dict[int, list[float]] = {}
+        for seeds in sorted(scores[better].keys() & scores[worse].keys()):
+            gain = 100 * (scores[better][seeds] - scores[worse][seeds])
+            pairs.setdefault(seeds[0], []).append(gain)
         if pairs:
-            each = ", ".join(f"{pair:+.1f}" for pair in pairs)
+            means = [statistics.mean(gains) for gains in pairs.values()]
+            each = ", ".join(f"{mean:+.1f}" for mean in means)
+            whole = statistics.mean(gain for gains in pairs.values() for gain in gains)
             sentences.append(
-                f"{dataset}: mIoU of {better} minus {worse} is {statistics.mean(pairs):+.1f} points"
-                f" (by seed: {each})."
+                f"{dataset}: mIoU of {better} minus {worse} is {whole:+.1f} points"
+                f" (by pretraining: {each})."
             )
     return "\n".join(sentences) + "\n" if sentences else ""

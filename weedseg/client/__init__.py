@@ -13,7 +13,6 @@ Uploads go on where a dropped connection left them; a busy service is asked agai
 from __future__ import annotations
 
 import base64
-import dataclasses
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -165,11 +164,12 @@ class Client:
             map_options: How to map a mosaic.
 
         Raises:
+            FieldDataError: The boundary is no GeoJSON file.
             ServiceError: The service refuses or cannot be reached, or there is no photo.
         """
+        of_map = map_options.to_inputs() if map_options else {}
         uploads = [item if isinstance(item, str) else self.upload(item) for item in _files(inputs)]
-        body = {"photos": uploads, "model": model, "mm_per_px": mm_per_px}
-        body |= dataclasses.asdict(map_options) if map_options else {}
+        body = {"photos": uploads, "model": model, "mm_per_px": mm_per_px, **of_map}
         document = self._json(
             "POST",
             "/processes/weed-map/execution",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from weedseg.data import rle
-from weedseg.errors import ServiceError
+from weedseg.errors import FieldDataError, ServiceError
 from weedseg.imaging import ClassMap
 
 _FINISHED = ("successful", "failed", "dismissed")
@@ -43,6 +45,36 @@ class MapOptions:
     """Side of the cells, m."""
     resample: bool = False
     """Resize a mosaic whose ground resolution the model was not trained at, instead of refusing."""
+    boundary: Path | None = None
+    """GeoJSON with the outline of the field; ground outside it does not count."""
+
+    def to_inputs(self) -> dict[str, Any]:
+        """Return them as a job's inputs.
+
+        Raises:
+            FieldDataError: The boundary is no GeoJSON file.
+        """
+        told: dict[str, Any] = {"crop": self.crop, "cell_m": self.cell_m, "resample": self.resample}
+        return told | ({"boundary": _features(self.boundary)} if self.boundary else {})
+
+
+def _features(path: Path) -> dict[str, Any]:
+    """Read GeoJSON of any kind as a collection of features.
+
+    Raises:
+        FieldDataError: It is something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        kind = found["type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FieldDataError(
+            f"{path} is no GeoJSON file", "the outline of the field", "export it as GeoJSON"
+        ) from error
+    if kind == "FeatureCollection":
+        return dict(found)
+    feature = found if kind == "Feature" else {"type": "Feature", "geometry": found}
+    return {"type": "FeatureCollection", "features": [feature]}
 
 
 @dataclass(frozen=True, kw_only=True)

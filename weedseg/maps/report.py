@@ -122,7 +122,7 @@ def _read(folder: Path, mosaic: Path | None) -> Sources:
             weed_map=load_weed_map(folder),
             trust=trust_from_dict(values["trust"]),
             classes=ClassTable.from_list(values["classes"]),
-            boundary=_boundary(values),
+            boundary=_boundary(folder, values),
             prescription=_read_object(folder / PRESCRIPTION_NAME),
             mosaic=mosaic or Path(str(values["input"])),
         )
@@ -134,12 +134,13 @@ def _read(folder: Path, mosaic: Path | None) -> Sources:
         ) from error
 
 
-def _boundary(values: Mapping[str, Any]) -> Any:
+def _boundary(folder: Path, values: Mapping[str, Any]) -> Any:
     """Return the outline of the field in the grid's CRS; None without, or if its file is gone."""
-    path = values.get("boundary")
-    if not path or not Path(path).is_file():
+    name = values.get("boundary")
+    path = folder / str(name)  # beside the map, or wherever it was
+    if not name or not path.is_file():
         return None
-    return read_boundary(Path(path), Ground(**values["ground"]))
+    return read_boundary(path, Ground(**values["ground"]))
 
 
 def _read_object(path: Path) -> dict[str, Any]:

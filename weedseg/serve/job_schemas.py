@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from weedseg.serve.geojson import FieldBoundary
 from weedseg.serve.job_tables import JobStatus, StepStatus
 
 ID_PATTERN = r"^[A-Za-z0-9_-]{1,40}$"
@@ -46,6 +47,9 @@ class JobInputs(Strict):
         False,
         description="resize a mosaic whose ground resolution the model was not trained at; "
         "without it such a mosaic is refused",
+    )
+    boundary: FieldBoundary | None = Field(
+        None, description="outline of the field: ground of a mosaic outside it does not count"
     )
 
 
@@ -95,7 +99,9 @@ class StatusInfo(BaseModel):
     expires: datetime | None = Field(description="results are removed then")
     photos: PhotoCount
     shards: ShardCount
-    inputs: dict[str, Any] = Field(description="as they were given, with the names of the uploads")
+    inputs: dict[str, Any] = Field(
+        description="as they were given, with the names of the uploads; of a boundary, if there is"
+    )
     links: list[Link]
 
 
@@ -122,6 +128,7 @@ class MapResults(BaseModel):
 
     crop: str
     mm_per_px: float
+    boundary: str | None = Field(None, description="file with the outline of the field, if given")
     cell_m: tuple[float, float] = Field(description="along the heading and across it")
     totals: dict[str, Any]
     areas: dict[str, Any] = Field(description="weed and crop with the 95 % interval, if known")

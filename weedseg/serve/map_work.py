@@ -18,9 +18,11 @@ from weedseg.data.mosaics import Mosaic
 from weedseg.edge.segmenter import Segmenter
 from weedseg.errors import WeedsegError
 from weedseg.imaging import write_bytes
+from weedseg.maps.boundary import read_boundary
 from weedseg.maps.cells import CellOptions
 from weedseg.maps.engine import ShardJob, open_mosaic
 from weedseg.maps.field_picture import COVER, overview_png
+from weedseg.maps.ground import Ground
 from weedseg.maps.parts import PartFolder
 from weedseg.maps.report import write_report
 from weedseg.maps.run import MapOptions, make_map, plan_map
@@ -43,7 +45,7 @@ from weedseg.serve.problems import Problem
 from weedseg.serve.results import MAP_SUMMARY_NAME, OVERVIEW_NAME
 from weedseg.serve.settings import Settings
 
-_MOSAIC, _FACTS = "mosaic", "facts.json"
+_MOSAIC, _FACTS, _BOUNDARY = "mosaic", "facts.json", "boundary.geojson"
 _ASK_S = 1.0
 _OVERVIEW_DPI = 150
 
@@ -98,6 +100,8 @@ class MapWork:
             make_folder(folders[0] / _MOSAIC)
             copy_mosaic(source, facts, _mosaic_path(folders[0], claim), _asking(wanted))
         write_bytes(folders[0] / _FACTS, json.dumps(asdict(facts)).encode())
+        if outline := claim.options.get("boundary"):
+            write_bytes(folders[1] / _BOUNDARY, json.dumps(outline).encode())
         self._open = None
         return self._job(folders, claim, model).job.plan.num_shards
 
@@ -133,13 +137,14 @@ class MapWork:
             values = {
                 **made.values,
                 "input": options.mosaic.name,
+                "boundary": options.boundary and options.boundary.name,
                 "warnings": list(dict.fromkeys(warnings)),
             }
             write_bytes(
                 results / "map.json", json.dumps(values, ensure_ascii=False, indent=1).encode()
             )
             write_report(results, options.mosaic)
-            _write_summary(results, values)
+            _write_summary(results, values, options.boundary)
         with writing(results):
             for path in (*sorted(p for p in results.iterdir() if p.is_file()), results):
                 sync(path)
@@ -160,6 +165,7 @@ class MapWork:
             crop=claim.options.get("crop") or "",
             cells=CellOptions(cell_m=claim.options.get("cell_m") or CellOptions.cell_m),
             resample=bool(claim.options.get("resample")),
+            boundary=folders[1] / _BOUNDARY if claim.options.get("boundary") else None,
             require_provider=self._settings.require_provider,
         )
 
@@ -177,18 +183,19 @@ class _OpenMap:
         )
 
 
-def _write_summary(results: Path, values: dict[str, Any]) -> None:
+def _write_summary(results: Path, values: dict[str, Any], boundary: Path | None) -> None:
     """Write what the web page shows of a map."""
     weed_map = load_weed_map(results)
     worst = worst_cells(weed_map, NUM_WORST)
-    kept = ("crop", "mm_per_px", "totals", "areas", "trust", "warnings")
+    outline = read_boundary(boundary, Ground(**values["ground"])) if boundary else None
+    kept = ("crop", "mm_per_px", "boundary", "totals", "areas", "trust", "warnings")
     summary = {
         **{key: values[key] for key in kept},
         "cell_m": list(weed_map.grid.cell_m),
         "worst": worst_rows(weed_map, worst),
         "legend": [{"label": n, "colour": c} for n, c in zip(COVER.labels, COVER.colours)],
     }
-    overview = overview_png(weed_map, None, worst, _OVERVIEW_DPI, legend=False)
+    overview = overview_png(weed_map, outline, worst, _OVERVIEW_DPI, legend=False)
     write_bytes(results / OVERVIEW_NAME, overview)
     write_bytes(results / MAP_SUMMARY_NAME, json.dumps(summary, ensure_ascii=False).encode())
 

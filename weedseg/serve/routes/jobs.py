@@ -49,6 +49,7 @@ router = APIRouter(tags=["jobs"])
 
 PROCESS = "weed-map"
 ASYNCHRONOUS = "respond-async"
+_NOT_TOLD = ("inputs", "model_sha256", "boundary")
 _REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox"
 
 Owner = Annotated[Principal, Depends(signed_in("jobs"))]
@@ -131,6 +132,8 @@ def execute(
         raise Problem(422, "Unprocessable content", "an upload is named twice; expected once each")
     model = services.models.get(inputs.model)
     given = inputs.model_dump(include={"mm_per_px", "crop", "cell_m", "resample"})
+    if inputs.boundary is not None:
+        given["boundary"] = inputs.boundary.model_dump(exclude_none=True)
     options = {"model": model.name, "model_sha256": model.sha256, **given}
     job = services.jobs.submit(who.owner, inputs.photos, options, idempotency_key)
     response.headers["Location"] = f"/jobs/{job.id}"
@@ -345,7 +348,8 @@ def _status(services: Services, job: JobView) -> StatusInfo:
         shards=ShardCount(total=job.num_shards, done=job.num_mapped),
         inputs={
             "photos": [row["name"] for row in options["inputs"]],
-            **{k: v for k, v in options.items() if k not in ("inputs", "model_sha256")},
+            **{k: v for k, v in options.items() if k not in _NOT_TOLD},
+            "boundary": "boundary" in options,
         },
         links=links,
     )

@@ -1,4 +1,5 @@
 // New photos: choose, send, hand in.
+import { BoundaryField } from "./boundary.js";
 import { fetchJson, patiently, postJson, problemBox } from "./api.js";
 import { announce, button, el, heading, show, wrongFields } from "./dom.js";
 import { ACCEPT, FORMATS, MAPS, MAX_BYTES, MAX_FILES, droppedFiles, isZip, mayBeMosaic, refusal } from "./files.js";
@@ -105,6 +106,7 @@ class Home {
     });
     this.cellWrong = el("span", { class: "wrong", id: "cell-wrong", role: "alert" });
     this.resample = el("input", { type: "checkbox", id: "resample", checked: true });
+    this.boundary = new BoundaryField(() => { this.requestKey = null; });
     this.mapFields = el(
       "fieldset", { class: "map-options", hidden: true },
       el("legend", {}, "If this is an orthomosaic (a GeoTIFF with a CRS)"),
@@ -117,6 +119,7 @@ class Home {
         ),
         el("div", { class: "field" }, el("label", { for: "cell" }, "Cells of the map, m"), this.cell, this.cellWrong),
       ),
+      this.boundary.root,
       el("label", { class: "check", for: "resample" }, this.resample, "Resize it if the model learnt at another scale"),
     );
     return this.mapFields;
@@ -251,6 +254,7 @@ class Home {
     this.refused.replaceChildren();
     this.problem.replaceChildren();
     this.requestKey = null;
+    this.boundary.clear();
     this.#update();
   }
 
@@ -315,10 +319,11 @@ class Home {
   }
 
   #wrongFields() {
-    return wrongFields([
+    const wrong = wrongFields([
       [this.resolution, this.resolutionWrong, "Give a number from 0.001 to 1000, or leave it empty."],
       [this.cell, this.cellWrong, "Give a number from 0.05 to 1000."],
     ]);
+    return this.boundary.wrong && !this.mapFields.hidden ? [...wrong, this.boundary.input] : wrong;
   }
 
   async #send() {
@@ -355,7 +360,9 @@ class Home {
       mm_per_px: this.resolution.value === "" ? null : Number(this.resolution.value),
     };
     if (!this.mapFields.hidden) {
-      Object.assign(inputs, { crop: this.crop.value.trim(), cell_m: Number(this.cell.value), resample: this.resample.checked });
+      Object.assign(inputs, {
+        crop: this.crop.value.trim(), cell_m: Number(this.cell.value), resample: this.resample.checked, boundary: this.boundary.value,
+      });
     }
     const headers = { Prefer: "respond-async", "Idempotency-Key": this.requestKey };
     const job = await patiently(() => postJson("/processes/weed-map/execution", { inputs }, headers), signal, MOST_TRIES);

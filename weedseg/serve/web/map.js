@@ -25,9 +25,9 @@ export function mapView({ map, report }) {
   ];
 }
 
-function figures({ totals, areas, cell_m: cell }) {
+function figures({ totals, areas, boundary, cell_m: cell }) {
   const rows = [
-    ["Ground looked at", ground(totals.ground_m2), `${count(totals.num_cells, "cell")} of ${cell[0]} by ${cell[1]} m`],
+    ["Ground looked at", ground(totals.ground_m2), `${count(totals.num_cells, "cell")} of ${cell[0]} by ${cell[1]} m${boundary ? ", inside your boundary" : ""}`],
     ["Weed cover", percent(totals.weed_share), "of the ground, as the model sees it"],
     ["Weed area", ground(totals.weed_m2), interval(areas.weed)],
     ["Crop cover", percent(totals.crop_share), "of the ground, as the model sees it"],
