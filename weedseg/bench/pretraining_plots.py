@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 Lines = Sequence[dict[str, Any]]
 
+_OTHERS = ("#1a1a1a", "#999999", "#7a4a1e", "#5e3c99", "#b2abd2", "#a6d854", "#f0e442")
+_ORDER = ("S+", "R", "I", "F", "P", "I+S+", "N", "I+R", "Q", "G", "V", "H", "L")
+_COLOURS = dict(zip(_ORDER, (*drawing.COLOURS, *_OTHERS)))
+"""An arm has one colour in all plots."""
+
 
 def draw_plots(lines: Lines, folder: Path) -> list[Path]:
     """Write ``<data set>-labels.svg``, ``-classes.svg`` and ``-cost.svg``; returns their paths.
@@ -50,8 +55,8 @@ def label_plot(lines: Lines, dataset: str) -> bytes | None:
     if len(counts) < 2:
         return None
     with drawing.style():
-        figure, axes = drawing.figure(6.4, 3.8)
-        for arm, colour in zip(_arms(lines), drawing.COLOURS * 3):
+        figure, axes = drawing.figure(8.6, 3.8)
+        for arm in _arms(lines):
             rows = [
                 [x["miou"] for x in lines if (x["arm"], x["labels"]) == (arm, n)] for n in counts
             ]
@@ -62,14 +67,14 @@ def label_plot(lines: Lines, dataset: str) -> bytes | None:
                 [max(v) - m for m, (_, v) in zip(middle, known)],
             ]
             places = [n for n, _ in known]
-            axes.errorbar(places, middle, errors, color=colour, marker="o", label=_name(arm))
+            axes.errorbar(places, middle, errors, color=_COLOURS[arm], marker="o", label=_name(arm))
         axes.set_xscale("log")
         axes.set_xticks(counts, [str(n) for n in counts])
         axes.minorticks_off()
         axes.set_xlabel("labelled photos")
         axes.set_ylabel("mIoU on held-out photos")
         axes.set_title(f"{dataset}: accuracy at few labels (mean and range of runs)")
-        axes.legend(loc="lower right")
+        figure.legend(loc="outside right upper")
         return drawing.svg(figure)
 
 
@@ -82,9 +87,9 @@ def class_plot(lines: Lines, dataset: str, against: str = "N", labels: int = 10)
     if not any(found.values()):
         return None
     with drawing.style():
-        figure, axes = drawing.figure(6.4, 3.8)
+        figure, axes = drawing.figure(8.6, 3.8)
         width = 0.8 / max(len(arms), 1)
-        for i, (arm, colour) in enumerate(zip(arms, drawing.COLOURS * 3)):
+        for i, arm in enumerate(arms):
             chosen = [(n, found[arm, name]) for n, name in enumerate(classes)]
             known = [(n + (i - (len(arms) - 1) / 2) * width, c) for n, c in chosen if c is not None]
             axes.bar(
@@ -95,7 +100,7 @@ def class_plot(lines: Lines, dataset: str, against: str = "N", labels: int = 10)
                     [max(c.mean - c.low, 0) for _, c in known],
                     [max(c.high - c.mean, 0) for _, c in known],
                 ],
-                color=colour,
+                color=_COLOURS[arm],
                 ecolor=drawing.GREY,
                 label=_name(arm),
             )
@@ -103,7 +108,7 @@ def class_plot(lines: Lines, dataset: str, against: str = "N", labels: int = 10)
         axes.set_xticks(range(len(classes)), classes)
         axes.set_ylabel("IoU gain over scratch, points")
         axes.set_title(f"{dataset}: gain per class at {labels} labels (95 % intervals)")
-        axes.legend(loc="upper left")
+        figure.legend(loc="outside right upper")
         return drawing.svg(figure)
 
 
@@ -114,20 +119,20 @@ def cost_plot(lines: Lines, dataset: str, labels: int = 10) -> bytes | None:
     if len(arms) < 2:
         return None
     with drawing.style():
-        figure, axes = drawing.figure(6.4, 3.8)
-        for arm, colour in zip(arms, drawing.COLOURS * 3):
-            _points(axes, [line for line in own if line["arm"] == arm], _name(arm), colour)
+        figure, axes = drawing.figure(8.6, 3.8)
+        for arm in arms:
+            _points(axes, [line for line in own if line["arm"] == arm], arm)
         axes.set_xlabel("minutes of pretraining and fine-tuning (busy machine)")
         axes.set_ylabel("mIoU on held-out photos")
         axes.set_title(f"{dataset}: what a point costs at {labels} labels")
         axes.set_xlim(left=0)
-        axes.legend(loc="lower right")
+        figure.legend(loc="outside right upper")
         return drawing.svg(figure)
 
 
-def _points(axes: Axes, lines: Lines, name: str, colour: str) -> None:
+def _points(axes: Axes, lines: Lines, arm: str) -> None:
     minutes = [(x["pretrain_seconds"] + x["finetune_seconds"]) / 60 for x in lines]
-    axes.scatter(minutes, [x["miou"] for x in lines], color=colour, label=name)
+    axes.scatter(minutes, [x["miou"] for x in lines], color=_COLOURS[arm], label=_name(arm))
 
 
 def _arms(lines: Lines) -> list[str]:
