@@ -229,6 +229,13 @@ class FinetuneConfig:
     """Share of the cuts that are centred on a pixel of a class drawn evenly, 0-1."""
     evaluations: int = 10
     """How often the validation photos are scored."""
+    unlabelled_weight: float = 1.0
+    """Weight of unlabelled photos in the loss, 0-10: agree with a moving average of the network
+    under hidden patches; 0 leaves them out."""
+    unlabelled_hidden_share: float = 0.5
+    """Share of the patches of an unlabelled tile that the network may not see, 0-1."""
+    unlabelled_sure: float = 0.9
+    """Smallest probability with which the average's class counts on unlabelled photos, 0-1."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -238,7 +245,9 @@ class FinetuneConfig:
         _check_range("finetune.labelled", self.labelled, 0, 10**7)
         _check_range("finetune.lr", self.lr, 1e-7, 1)
         _check_range("finetune.evaluations", self.evaluations, 1, 1000)
-        for name in ("warmup_share", "min_cut_share", "jitter", "rare_share"):
+        _check_range("finetune.unlabelled_weight", self.unlabelled_weight, 0, 10)
+        shares = ("warmup_share", "min_cut_share", "jitter", "rare_share")
+        for name in (*shares, "unlabelled_hidden_share", "unlabelled_sure"):
             _check_range(f"finetune.{name}", getattr(self, name), 0, 1)
 
 

@@ -73,10 +73,11 @@ def pretrain_tiny(tiny_farm, often):
 @pytest.fixture
 def finetune_tiny(tiny_farm, often):
     def run(folder, recipe, *, farm=None, seed=0, **options):
+        farm = farm or tiny_farm
+        options = {"unlabelled": farm.photos, **options}
         chosen = finetuning.FinetuneOptions(
             folder=folder, device=torch.device("cpu"), seed=seed, scale=1.0, **options
         )
-        farm = farm or tiny_farm
         photos = (farm.labelled[:4], farm.labelled[1:])
         return finetuning.finetune(farm, photos, recipe, chosen)
 

@@ -37,8 +37,11 @@ def tasks(farm, folder):
     recipe = load_recipe("default", [*TINY, "pretrain.batch=7", "finetune.batch=7"])
     first = pretraining.PretrainOptions(folder=folder, device=CPU, seed=3)
     yield "pretrain", pretraining.build_task(farm, farm.photos, recipe, first)
-    second = finetuning.FinetuneOptions(folder=folder, device=CPU, seed=3, scale=1.0)
-    yield "finetune", finetuning.build_task(farm, (farm.labelled[:4], ()), recipe, second)
+    second = finetuning.FinetuneOptions(
+        folder=folder, device=CPU, seed=3, scale=1.0, unlabelled=farm.photos
+    )
+    task = finetuning.build_task(farm, (farm.labelled[:4], ()), recipe, second)
+    yield "finetune", task
 
 
 def watch_writes(seen):
@@ -73,6 +76,7 @@ def train(farm, out):
             seed=0,
             scale=1.0,
             init=str(folder / "weights.safetensors"),
+            unlabelled=farm.photos,
         ),
     )
     keys = ("steps", "best_step", "best_score")

@@ -53,6 +53,9 @@ class Arm:
     init: str = "none"
     settings: tuple[str, ...] = ()
     """What the arm changes in its recipe, before the settings of the benchmark."""
+    consistency: str = ""
+    """On which photos fine-tuning agrees with its teacher under hidden patches: '' none, all, or,
+    as a control, labelled: those that it is trained on anyway."""
 
 
 ARMS = {
@@ -79,8 +82,15 @@ ARMS = {
     "S+": Arm("default"),
     "I+R": Arm("random", "imagenet"),
     "I+S+": Arm("default", "imagenet"),
+    "N+U": Arm(None, consistency="all"),
+    "I+K": Arm(None, "imagenet", consistency="labelled"),
+    "I+U": Arm(None, "imagenet", consistency="all"),
+    "I+R+U": Arm("random", "imagenet", consistency="all"),
+    "I+S++U": Arm("default", "imagenet", consistency="all"),
 }
-"""The arms of the controlled comparison, by the letters of selective-masking.md section 5."""
+"""The arms of the controlled comparison, by the letters of selective-masking.md section 5; U:
+unlabelled photos are used in fine-tuning as well (weedseg/finetuning/consistency.py), K: the same
+with the labelled photos alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +142,8 @@ class Plan:
             ConfigError: A setting is unknown.
         """
         chosen = ARMS[arm]
-        return load_recipe(chosen.recipe or "default", [*chosen.settings, *self.settings])
+        plain = () if chosen.consistency else ("finetune.unlabelled_weight=0",)
+        return load_recipe(chosen.recipe or "default", [*chosen.settings, *plain, *self.settings])
 
 
 def load_dataset(name: str, folder: Path) -> Dataset:
@@ -210,11 +221,14 @@ def pretraining_of(plan: Plan, arm: str) -> dict[str, Any]:
     return {"init": chosen.init, "photos": source.name, **own}
 
 
-def _twin(plan: Plan, pretraining: dict[str, Any], finetune_seed: int) -> dict[str, Any] | None:
+def _twin(
+    plan: Plan, name: str, pretraining: dict[str, Any], finetune_seed: int
+) -> dict[str, Any] | None:
     """Find a finished run that differs from the wanted one by the name of its arm alone."""
     for line in read_lines(plan.lines):
         same = (
             line.get("pretraining") == pretraining
+            and ARMS[line["arm"]].consistency == ARMS[name].consistency
             and line["finetune_seed"] == finetune_seed
             and line["labels"] == plan.labels
             and line["read"] == plan.read
@@ -230,7 +244,7 @@ def _run(
 ) -> dict[str, Any]:
     arm, recipe = ARMS[name], plan.recipe(name)
     pretraining = {**pretraining_of(plan, name), "seed": pretrain_seed}
-    twin = _twin(plan, pretraining, finetune_seed)
+    twin = _twin(plan, name, pretraining, finetune_seed)
     if twin is not None:
         return {**twin, "arm": name, "same_as": twin["arm"]}
     split = plan.dataset.split(finetune_seed, plan.labels)
@@ -245,6 +259,7 @@ def _run(
         scale=scale,
         init=weights,
         resume=True,
+        unlabelled=consistency_photos(plan, arm, split),
         phase=f"{name} fine-tune",
     )
     after = finetune(plan.dataset.farm, (split.train, split.val), recipe, options, reporter)
@@ -271,6 +286,7 @@ def _run(
         "finetune_steps": after["steps"],
         "best_step": after["best_step"],
         "val_score": after["best_score"],
+        "num_unlabelled": after["num_unlabelled"],
         "pretrain_seconds": before.get("seconds", 0.0),
         "finetune_seconds": after["seconds"],
         "seconds": time.perf_counter() - started,
@@ -322,6 +338,15 @@ def _pretrain(
             pretrain(source.farm, photos, replace(recipe, data=data), options, reporter)
         found: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
     return str(weights), found
+
+
+def consistency_photos(plan: Plan, arm: Arm, split: Split) -> tuple[Photo, ...]:
+    """List the photos that fine-tuning may see without masks: none that are scored, or validate."""
+    if arm.consistency == "labelled":
+        return split.train
+    scored = development_photos(split) if plan.read != "test" else split.test
+    measured = {photo.name for photo in (*scored, *split.val)}
+    return tuple(photo for photo in split.unlabelled if photo.name not in measured)
 
 
 def development_photos(split: Split) -> tuple[Photo, ...]:

@@ -31,6 +31,11 @@ ARM_NAMES = {
     "S+": "selective, ours",
     "I+R": "ImageNet + random",
     "I+S+": "ImageNet + selective",
+    "N+U": "scratch, unlabelled photos in fine-tuning",
+    "I+K": "ImageNet, labelled photos also with hidden patches",
+    "I+U": "ImageNet, unlabelled photos in fine-tuning",
+    "I+R+U": "ImageNet + random, unlabelled photos in fine-tuning",
+    "I+S++U": "ImageNet + selective, unlabelled photos in fine-tuning",
 }
 
 Lines = Sequence[dict[str, Any]]

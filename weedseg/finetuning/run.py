@@ -13,6 +13,7 @@ from weedseg.config import Recipe
 from weedseg.data.datasets import PhotoPool
 from weedseg.data.index import Farm, Photo
 from weedseg.errors import FieldDataError
+from weedseg.finetuning.consistency import Consistency
 from weedseg.finetuning.task import FinetuneTask, has_weed
 from weedseg.nets.segmenter import build_net
 from weedseg.nets.weights import dump_weights, initialise, start_head
@@ -33,6 +34,8 @@ class FinetuneOptions:
     init: str = "none"
     """Weights to start from: none, imagenet, or a file of pretrained weights."""
     resume: bool = False
+    unlabelled: tuple[Photo, ...] = ()
+    """Photos to learn from without their masks; none of those that measure the network."""
     phase: str = "fine-tune"
     needs_weeds: bool = True
     """Refuse training masks without a weed pixel; a fold of a cross-validation may lack weeds."""
@@ -65,12 +68,12 @@ def finetune(
         TrainingError: The loss stayed NaN, or the best checkpoint was damaged meanwhile.
     """
     task = build_task(farm, photos, recipe, options)
-    net = task.net
     result = fit(task, _fit_options(recipe, options), reporter)
     if result.best_score is not None:
         name = checkpoint.checkpoint_name(checkpoint.BEST, result.best_step)
         best = checkpoint.load_checkpoint(options.folder / "checkpoints" / f"{name}.pt")
-        net.load_state_dict(best["net"])
+        task.kept.load_state_dict(best["net"])
+    unlabelled = task.consistency.pool if task.consistency is not None else None
     summary = {
         "steps": result.steps,
         "best_step": result.best_step or result.steps,
@@ -79,13 +82,16 @@ def finetune(
         "step_seconds": result.median_step_seconds if result.step_seconds else None,
         "num_train": len(photos[0]),
         "num_val": len(photos[1]),
-        "bad_photos": list(task.pool.bad_names),
+        "num_unlabelled": len(unlabelled) if unlabelled is not None else 0,
+        "bad_photos": sorted(
+            {n for pool in (task.pool, unlabelled) if pool for n in pool.bad_names}
+        ),
         "num_reloads": result.num_reloads,
         "class_weights": [float(w) for w in task.weights],
         "init": options.init,
     }
     if distributed.rank() == 0:
-        data = dump_weights(net)
+        data = dump_weights(task.kept)
         checkpoint.write_durably(options.folder / "weights.safetensors", data)
         text = json.dumps(summary, indent=1, allow_nan=False)
         checkpoint.write_durably(options.folder / "finetune.json", text.encode())
@@ -114,16 +120,24 @@ def build_task(
     if options.needs_weeds:
         _check_classes(task, farm)
     start_head(net, _log_priors(task.counts))
+    if recipe.finetune.unlabelled_weight:
+        others = _pool(farm, options.unlabelled, recipe, options, masks=False)
+        if others is not None:
+            task.consistency = Consistency(net, others, recipe, options.seed)
     return task
 
 
 def _pool(
-    farm: Farm, photos: tuple[Photo, ...], recipe: Recipe, options: FinetuneOptions
+    farm: Farm,
+    photos: tuple[Photo, ...],
+    recipe: Recipe,
+    options: FinetuneOptions,
+    masks: bool = True,
 ) -> PhotoPool | None:
     if not photos:
         return None
     share = recipe.data.bad_photo_share
-    return PhotoPool(farm, photos, options.scale, recipe.data.cache_mib, True, share)
+    return PhotoPool(farm, photos, options.scale, recipe.data.cache_mib, masks, share)
 
 
 def _check_classes(task: FinetuneTask, farm: Farm) -> None:

@@ -18,6 +18,7 @@ from weedseg.config import Recipe
 from weedseg.data import augment
 from weedseg.data.datasets import PhotoPool, photo_numbers
 from weedseg.evaluation.confusion import ConfusionMatrix, role_scores
+from weedseg.finetuning.consistency import Consistency
 from weedseg.finetuning.losses import class_weights, jaccard_loss, weighted_cross_entropy
 from weedseg.nets.prediction import predict_class_map
 from weedseg.nets.segmenter import SegmentationNet
@@ -38,6 +39,8 @@ class LabelledBatch:
     masks: Tensor
     """int64 (N, T, T), 255 = ignore."""
     names: list[str]
+    pair: tuple[Tensor, Tensor] | None = None
+    """Unlabelled tiles as the teacher sees them, and as the network does."""
 
 
 class FinetuneTask:
@@ -63,6 +66,8 @@ class FinetuneTask:
         self.net, self.classes, self.recipe, self.seed = net, classes, recipe, seed
         self.config = recipe.finetune
         self.pool, self.validation = pools
+        self.consistency: Consistency | None = None
+        """Learns from unlabelled photos as well, where it is set."""
         counts = sum(
             torch.from_numpy(_count(self.pool.mask(i), len(classes)))
             for i in range(min(len(self.pool), 500))
@@ -70,6 +75,11 @@ class FinetuneTask:
         self.counts = torch.as_tensor(counts, dtype=torch.float32)
         self.weights = class_weights(self.counts)
         self.every = max(self.config.steps // self.config.evaluations, 1)
+
+    @property
+    def kept(self) -> SegmentationNet:
+        """The network that is scored and kept: the teacher where there is one."""
+        return self.net if self.consistency is None else self.consistency.teacher
 
     def prepare(self, step: int, attempt: int) -> LabelledBatch:
         """Cut and augment this process's tiles of a step.
@@ -98,6 +108,7 @@ class FinetuneTask:
             torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
             torch.from_numpy(np.stack(masks)).long(),
             names,
+            None if self.consistency is None else self.consistency.draw(step, attempt),
         )
 
     def begin_step(self, step: int) -> None:
@@ -106,23 +117,30 @@ class FinetuneTask:
     def loss(
         self, model: nn.Module, batch: LabelledBatch, step: int
     ) -> tuple[Tensor, dict[str, float]]:
-        """Weighted cross-entropy plus Jaccard loss."""
+        """Weighted cross-entropy plus Jaccard loss, plus what unlabelled tiles ask for."""
         device = next(self.net.parameters()).device
         self.net.train()
         if self.config.batch // distributed.world_size() < SMALLEST_NORMED_BATCH:
             freeze_batch_norm(self.net)
-        images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
-        masks = batch.masks.to(device)
-        logits = model(images)
-        entropy = weighted_cross_entropy(logits, masks, self.weights.to(device))
-        jaccard = jaccard_loss(logits, masks)
-        return entropy + jaccard, {"jaccard_loss": float(jaccard.detach())}
+        images = batch.images if batch.pair is None else torch.cat([batch.images, batch.pair[1]])
+        masks, weights = batch.masks.to(device), self.weights.to(device)
+        logits = model(images.to(device).contiguous(memory_format=torch.channels_last))
+        num = len(masks)
+        entropy = weighted_cross_entropy(logits[:num], masks, weights)
+        jaccard = jaccard_loss(logits[:num], masks)
+        loss, values = entropy + jaccard, {"jaccard_loss": float(jaccard.detach())}
+        if self.consistency is not None and batch.pair is not None:
+            other, sure = self.consistency.loss(logits[num:], batch.pair[0], weights, step)
+            loss, values = loss + other, {**values, "sure_share": sure}
+        return loss, values
 
     def end_step(self, step: int) -> dict[str, float] | None:
-        """Score the validation photos at regular steps and at the end.
+        """Move the teacher; score the validation photos at regular steps and at the end.
 
         Where they are fewer than `FEWEST_TO_CHOOSE`, only the last step may be kept.
         """
+        if self.consistency is not None:
+            self.consistency.follow(self.net, step)
         done = step + 1
         if self.validation is None or (done % self.every and done != self.config.steps):
             return None
@@ -130,7 +148,7 @@ class FinetuneTask:
         overlap_px = min(self.recipe.export.overlap_px, self.recipe.export.tile_px // 4)
         for i in range(len(self.validation)):
             class_map = predict_class_map(
-                self.net, self.validation.image(i), self.recipe.export.tile_px, overlap_px
+                self.kept, self.validation.image(i), self.recipe.export.tile_px, overlap_px
             )
             matrix.add(self.validation.mask(i), class_map)
         values = validation_scores(matrix, self.classes)
@@ -139,11 +157,13 @@ class FinetuneTask:
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing beside the network."""
-        return {}
+        """Return the teacher's weights, where there is one."""
+        return {} if self.consistency is None else {"teacher": self.kept.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing beside the network."""
+        """Restore `state_dict`."""
+        if self.consistency is not None:
+            self.kept.load_state_dict(state["teacher"])
 
 
 def validation_scores(matrix: ConfusionMatrix, classes: ClassTable) -> dict[str, float]:

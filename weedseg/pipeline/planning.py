@@ -82,7 +82,11 @@ def _measure_finetuning(run: Run, folder: Path) -> tuple[float, float, float]:
     """Return seconds of a step, of segmenting a photo and of the set-up."""
     started = time.perf_counter()
     options = finetuning.FinetuneOptions(
-        folder=folder, device=run.device, seed=run.seed, scale=run.scale
+        folder=folder,
+        device=run.device,
+        seed=run.seed,
+        scale=run.scale,
+        unlabelled=run.split.unlabelled,
     )
     task = finetuning.build_task(run.farm, (run.split.train, ()), run.recipe, options)
     set_up = time.perf_counter() - started

@@ -92,7 +92,8 @@ def _finetune_all(run: Run, reporter: Reporter | None) -> dict[str, Any]:
         if run.folder.read(f"{folder.relative_to(run.folder.path)}/finetune.json"):
             continue
         options = _finetune_options(run, folder, f"fold {number + 1} of {len(split.folds)}")
-        options = replace(options, needs_weeds=False)
+        others = _without(split.unlabelled, split.folds[number])
+        options = replace(options, needs_weeds=False, unlabelled=others)
         training = photos_outside(split.folds, number)
         finetune(run.farm, (training, ()), run.recipe, options, reporter)
         distributed.wait_for_all()
@@ -118,8 +119,15 @@ def _finetune_options(run: Run, folder: Path, phase: str) -> FinetuneOptions:
         scale=run.scale,
         init=run.first_weights,
         resume=run.resume,
+        unlabelled=_without(run.split.unlabelled, run.split.val),
         phase=phase,
     )
+
+
+def _without(photos: Photos, left_out: Photos) -> Photos:
+    """Leave photos out that will measure the network, by name."""
+    names = {photo.name for photo in left_out}
+    return tuple(photo for photo in photos if photo.name not in names)
 
 
 def load_net(run: Run, weights: Path) -> SegmentationNet:

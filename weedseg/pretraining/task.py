@@ -5,7 +5,6 @@ Shapes: N batch, T tile px, Gh Gw patch grid of a tile, L = Gh x Gw.
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,7 +32,7 @@ from weedseg.pretraining.scoring import (
 )
 from weedseg.pretraining.similarity import ms_ssim
 from weedseg.pretraining.step_errors import StepErrors
-from weedseg.training import distributed
+from weedseg.training import average, distributed
 
 logger = logging.getLogger(__name__)
 
@@ -87,10 +86,15 @@ class PretrainTask:
         self.cache = ScoreCache(self.config.patch_px)
         self.step_errors = StepErrors()
         self.scorer = PhotoScorer(pool, self.config, recipe.scoring, self.fill)
-        self.teacher = copy.deepcopy(net).requires_grad_(False) if self._uses_teacher() else None
+        self.teacher = average.frozen_copy(net) if self._uses_teacher() else None
         self.border_values: dict[str, float] = {}
         self.at_border: Callable[[int], None] | None = None
         """Called with the last step of every stage but the last, e.g. to write pictures."""
+
+    @property
+    def kept(self) -> SegmentationNet:
+        """The network whose weights are the result."""
+        return self.net
 
     def _uses_scores(self) -> bool:
         return self.config.stages > 1 and self.recipe.selection.hard_share > 0
@@ -283,11 +287,7 @@ class PretrainTask:
     def end_step(self, step: int) -> dict[str, float] | None:
         """Move the teacher; report what happened at a stage border."""
         if self.teacher is not None:
-            decay = min(self.recipe.scoring.ema_decay, (1 + step) / (10 + step))
-            for mine, theirs in zip(self.teacher.parameters(), self.net.parameters()):
-                mine.lerp_(theirs, 1 - decay)
-            for copied, own in zip(self.teacher.buffers(), self.net.buffers()):
-                copied.copy_(own)
+            average.follow(self.teacher, self.net, step, self.recipe.scoring.ema_decay)
         if step + 1 not in self.borders[1:]:
             return None
         values, self.border_values = self.border_values, {}

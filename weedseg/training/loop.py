@@ -47,6 +47,10 @@ class Task(Protocol):
     def net(self) -> nn.Module:
         """The network."""
 
+    @property
+    def kept(self) -> nn.Module:
+        """The network whose weights are the result: itself, or an average of it."""
+
     def prepare(self, step: int, attempt: int) -> Any:
         """Make the batch of a step; called in a background thread, must not touch the network."""
 
@@ -227,7 +231,7 @@ class _Run:
                 self.result.best_step, self.result.best_score = state["step"], state["score"]
 
     def _keep_best(self, score: float) -> None:
-        """Save the network if no step before was better."""
+        """Save the kept network if no step before was better."""
         best = self.result.best_score
         if best is not None and score <= best:
             return
@@ -235,7 +239,7 @@ class _Run:
         if self.leader:
             old = checkpoint.list_checkpoints(self.checkpoints, checkpoint.BEST)
             name = checkpoint.checkpoint_name(checkpoint.BEST, self.step)
-            state = {"net": self.net.state_dict(), "step": self.step, "score": score}
+            state = {"net": self.task.kept.state_dict(), "step": self.step, "score": score}
             new = checkpoint.save_checkpoint(self.checkpoints, name, state)
             checkpoint.delete([path for path in old if path != new])
 
