@@ -19,29 +19,9 @@ if TYPE_CHECKING:
 
 Lines = Sequence[dict[str, Any]]
 
-_OTHERS = tuple(
-    "#1a1a1a #999999 #7a4a1e #5e3c99 #b2abd2 #a6d854 #f0e442 #c51b7d #35978f #8c510a #4d4d4d #bdbdbd".split()
-)
-_ORDER = (
-    "S+",
-    "R",
-    "I",
-    "F",
-    "P",
-    "I+S+",
-    "N",
-    "I+R",
-    "I+U",
-    "N+U",
-    "I+R+U",
-    "I+S++U",
-    "Q",
-    "G",
-    "V",
-    "H",
-    "L",
-)
-_COLOURS = dict(zip(_ORDER, (*drawing.COLOURS, *_OTHERS)))
+_ORDER = "S+ R I F P I+S+ N I+R I+U N+U I+K I+R+U I+S++U Q G V H L"
+_OTHERS = "#1a1a1a #999999 #7a4a1e #5e3c99 #b2abd2 #a6d854 #f0e442 #c51b7d #35978f #8c510a #4d4d4d #bdbdbd"
+_COLOURS = dict(zip(_ORDER.split(), (*drawing.COLOURS, *_OTHERS.split())))
 """An arm has one colour in all plots."""
 
 
