@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 Lines = Sequence[dict[str, Any]]
 
 _ORDER = "S+ R I F P I+S+ N I+R I+U N+U I+K I+R+U I+S++U Q G V H L"
-_OTHERS = "#1a1a1a #999999 #7a4a1e #5e3c99 #b2abd2 #a6d854 #f0e442 #c51b7d #35978f #8c510a #4d4d4d #bdbdbd"
+_OTHERS = "#1a1a1a #999999 #7a4a1e #5e3c99 #b2abd2 #a6d854 "
+_OTHERS += "#f0e442 #c51b7d #35978f #8c510a #4d4d4d #bdbdbd"
 _COLOURS = dict(zip(_ORDER.split(), (*drawing.COLOURS, *_OTHERS.split())))
 """An arm has one colour in all plots."""
 
