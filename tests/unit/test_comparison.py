@@ -62,6 +62,16 @@ def test_an_arm_without_pretraining_serves_every_pretraining_seed() -> None:
     assert len(found.pairs) == 9
 
 
+def test_without_any_pretraining_whole_fine_tunings_are_resampled() -> None:
+    """One lucky choice of labels is no proof either."""
+    lines = [line(arm, 0, f, [50] * 12) for arm in ("N", "I") for f in range(3)]
+    lines[3] = line("I", 0, 0, [80] * 12)
+    found = compare(lines, "I", "N", "weed")
+    assert found is not None
+    assert found.mean == pytest.approx(10)
+    assert found.low < 1
+
+
 def test_another_pretraining_is_no_pair() -> None:
     lines = [line("S+", 1, 0, [70] * 3), line("P", 0, 0, [50] * 3)]
     assert compare(lines, "S+", "P", "weed") is None

@@ -2,7 +2,8 @@
 
 A pair is one run of either arm with equal seeds, so equal labels, test photos and order of tiles.
 Runs that share a pretraining are not independent: whole pretraining seeds are resampled (cluster
-bootstrap, Davison and Hinkley 1997, section 3.8), then the test photos.
+bootstrap, Davison and Hinkley 1997, section 3.8), then the test photos. Where neither arm was
+pretrained, fine-tuning seeds are resampled instead.
 
 Shapes: R runs, P photos, C classes, B resamples.
 """
@@ -93,7 +94,7 @@ def compare(lines: Lines, better: str, worse: str, score: str, seed: int = 0) ->
 
 
 def _pairs(lines: Lines, better: str, worse: str) -> list[tuple[int, Any, Any]]:
-    """Find (pretraining seed, line of `better`, line of `worse`) with equal seeds."""
+    """Find (seed to resample, line of `better`, line of `worse`) with equal seeds."""
     ours = {_seeds(line): line for line in lines if line["arm"] == better}
     theirs = {_seeds(line): line for line in lines if line["arm"] == worse}
     found = []
@@ -104,7 +105,8 @@ def _pairs(lines: Lines, better: str, worse: str) -> list[tuple[int, Any, Any]]:
             if other is not None and other["pretrain_steps"]:
                 other = None  # another pretraining is no pair
         if other is not None:
-            found.append((first, line, other))
+            pretrained = line["pretrain_steps"] or other["pretrain_steps"]
+            found.append((first if pretrained else second, line, other))
     return found
 
 

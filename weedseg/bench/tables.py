@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ Lines = Sequence[dict[str, Any]]
 
 CLAIMS = (("S+", "P"), ("S+", "R"), ("S+", "I"), ("F", "P"), ("F", "R"), ("I+S+", "I+R"))
 """Pairs of arms that the benchmark is about; S+ against P in weed IoU is the primary one."""
+UNLABELLED = (("I+U", "I"), ("I+U", "I+K"), ("N+U", "N"), ("I+R+U", "I+U"), ("I+S++U", "I+R+U"))
+"""Pairs about unlabelled photos in fine-tuning; a family of their own."""
 SCORES = ("weed", "mIoU", "worst class")
 
 
@@ -50,12 +53,14 @@ def comparison_table(lines: Lines) -> str:
 
     Args:
         lines: Run lines of any data sets; each data set and number of labels is a family of its
-            own for Holm's correction. Empty without a pair of runs.
+            own for Holm's correction, and so are the pairs about unlabelled photos. Empty without
+            a pair of runs.
     """
     rows = []
-    for dataset, labels in sorted({(line["dataset"], line["labels"]) for line in lines}):
+    kinds = sorted({(line["dataset"], line["labels"]) for line in lines})
+    for (dataset, labels), claims in product(kinds, (CLAIMS, UNLABELLED)):
         own = [x for x in lines if (x["dataset"], x["labels"]) == (dataset, labels)]
-        made = [compare(own, better, worse, score) for better, worse in CLAIMS for score in SCORES]
+        made = [compare(own, better, worse, score) for better, worse in claims for score in SCORES]
         found = [c for c in made if c is not None]
         for c, p in zip(found, holm([c.p_value for c in found])):
             cells = (

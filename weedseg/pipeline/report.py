@@ -86,7 +86,14 @@ def _content(run: Path) -> dict[str, Any]:
         "reconstructions": _first_and_last(_pictures(run / "pretrain" / "pictures")),
         "label_first": _label_first(run),
         "training": _training(run, label),
-        "split": {"sentences": describe_split(split, pretrained), "rows": split_rows(split)},
+        "split": {
+            "sentences": describe_split(
+                split,
+                pretrained,
+                _read_object(run / "finetune" / "finetune.json").get("num_unlabelled", 0),
+            ),
+            "rows": split_rows(split),
+        },
         "about": _about(about),
         "recipe": _recipe_rows(_read_object(run / "recipe.json")),
     }

@@ -21,12 +21,15 @@ _LEAKS = (
 )
 
 
-def describe_split(split: Mapping[str, Any], pretrained: bool = True) -> list[str]:
+def describe_split(
+    split: Mapping[str, Any], pretrained: bool = True, num_unlabelled: int = 0
+) -> list[str]:
     """Say which photos did what, and how far the figures can be trusted.
 
     Args:
         split: Plain data of the split; {} when unknown.
         pretrained: Whether pretraining took place.
+        num_unlabelled: Photos that fine-tuning learned from without their labels.
 
     Returns:
         Sentences; none for an unknown split.
@@ -55,6 +58,11 @@ def describe_split(split: Mapping[str, Any], pretrained: bool = True) -> list[st
     sentences.append(
         _pretraining(split) if pretrained else "This run did no pretraining of its own."
     )
+    if num_unlabelled:
+        sentences.append(
+            f"While it learned the labels, the model also practised on {num_unlabelled} photos"
+            " without looking at labels; no photo that tested a model was among those."
+        )
     return [sentence for sentence in sentences if sentence]
 
 
