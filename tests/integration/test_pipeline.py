@@ -16,7 +16,7 @@ from weedseg.data.synthetic import write_farm
 from weedseg.edge.segmenter import Segmenter
 from weedseg.errors import CheckpointError, ConfigError, FieldDataError
 from weedseg.imaging import read_image, read_mask_pixels, write_png
-from weedseg.pipeline import evaluating
+from weedseg.pipeline import evaluating, stages
 from weedseg.pipeline.run import RunOptions, record, reopen, settle
 from weedseg.pipeline.run_folder import RunFolder
 from weedseg.pipeline.stages import photos_outside
@@ -129,6 +129,29 @@ def test_a_fold_tests_what_it_does_not_train_on(number):
         training = photos_outside(folds, i)
         assert len(training) == len(set(training))
         assert set(training) == everything - set(folds[i])
+
+
+def test_fine_tuning_practises_on_no_photo_that_measures_it(finished, tmp_path, monkeypatch):
+    """Neither validation nor test photos; in a cross-validation, not the fold's own."""
+    run = finished[0].run
+    summary = run.folder.read("finetune/finetune.json")
+    measured = names((*run.split.val, *run.split.test))
+    assert summary["num_unlabelled"] == len(names(run.split.unlabelled) - measured) > 0
+
+    seen = []
+    real = stages.finetune
+    monkeypatch.setattr(
+        stages, "finetune", lambda *args: (seen.append(names(args[3].unlabelled)), real(*args))[1]
+    )
+    write_farm(tmp_path / "farm", seed=6, num_photos=8, num_labelled=6, size=(96, 128))
+    short = load_recipe("default", [*SETTINGS, "finetune.steps=2"])
+    chosen = options(tmp_path / "farm", tmp_path / "run", pretrain=False, recipe=short)
+    run = settle(chosen)
+    record(run, chosen)
+    stages.finetune_stage(run)
+    folds = [names(fold) for fold in run.split.folds]
+    assert len(folds) == 5
+    assert seen == [*(names(run.farm.photos) - fold for fold in folds), names(run.farm.photos)]
 
 
 def test_the_model_file_carries_figures_and_parity(finished):
