@@ -17,6 +17,7 @@ from weedseg.bench.maps import maps_table
 from weedseg.bench.peers_table import mean_and_range, peers_table, read_peers
 from weedseg.bench.scorers import scorers_table
 from weedseg.bench.serve_table import draw_serve
+from weedseg.bench.trials import trials_table
 
 ARM_NAMES = {
     "N": "scratch",
@@ -179,6 +180,9 @@ def draw_all(folder: Path) -> dict[str, str]:
     return {
         "pretraining": f"{pretraining_table(rows)}\n{verdict(rows)}" if rows else "",
         "comparison": comparison_table(rows),
+        "trials": trials_table(
+            [x for p in sorted(folder.glob("pretraining/tuning/*.jsonl")) for x in read_lines(p)]
+        ),
         "runs": runs_table(read_lines(folder / "runs.jsonl")),
         "throughput": throughput_table(read_lines(folder / "throughput.jsonl")),
         "scorers": scorers_table(

@@ -35,14 +35,6 @@ QUICK = (
     "finetune.tile_px=128",
     "finetune.evaluations=1",
 )
-SIZING = (
-    "pretrain.tile_px=128",
-    "pretrain.steps=2000",
-    "finetune.tile_px=128",
-    "finetune.steps=500",
-    "finetune.evaluations=1",
-)
-"""Size of a run, named in models/benchmarks/pretraining/PLAN.md."""
 SYNTHETIC_STEPS = ("finetune.steps=120", "finetune.evaluations=3")
 
 
@@ -79,6 +71,7 @@ def pretraining(
     from weedseg.bench.lines import read_lines
     from weedseg.bench.pretraining import SCALES, Plan, load_dataset, run_plan
     from weedseg.bench.tables import pretraining_table
+    from weedseg.bench.trials import SIZING
     from weedseg.cli.progress import TrainingBar
 
     torch.set_num_threads(threads)
