@@ -107,7 +107,7 @@ def _train(farm, order):
         pretraining.pretrain(farm, farm.photos, recipe, pretraining.PretrainOptions(**where))
     else:
         photos = (farm.labelled[:4], farm.labelled[1:])
-        options = finetuning.FinetuneOptions(**where, scale=1.0, unlabelled=farm.photos)
+        options = finetuning.FinetuneOptions(**where, scale=1.0, practice=farm.photos)
         finetuning.finetune(farm, photos, recipe, options)
 
 

@@ -20,6 +20,11 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
         raise ConfigError(f"{name} = {value}", f"{low} to {high}", f"set {name} in that range")
 
 
+def _check_shares(section: str, values: object, names: str) -> None:
+    for name in names.split():
+        _check_range(f"{section}.{name}", getattr(values, name), 0, 1)
+
+
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         near = difflib.get_close_matches(value, choices, 1)
@@ -60,10 +65,9 @@ class DataConfig:
         Raises:
             ConfigError: A value is out of its range, or the palette names no class.
         """
-        _check_range("data.scale", self.scale, 0, 1)
+        _check_shares("data", self, "scale bad_photo_share")
         _check_range("data.mm_per_px", self.mm_per_px, 0, 1000)
         _check_range("data.cache_mib", self.cache_mib, 16, 1 << 20)
-        _check_range("data.bad_photo_share", self.bad_photo_share, 0, 1)
         for colour, name in self.palette.items():
             if not isinstance(name, str):
                 raise ConfigError(
@@ -78,7 +82,7 @@ class NetConfig:
     encoder: str = "lite0"
     """lite0, mobilenetv3 or resnet34."""
     decoder_channels: int = 64
-    """Width of the decoder at stride 4 and deeper, 8-512; at stride 2 it is three eighths of it."""
+    """Width of the decoder at stride 4 and deeper, 8-512; at stride 2 three eighths of it."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -95,8 +99,7 @@ class PretrainConfig:
     batch: int = 8
     """Tiles per step."""
     tile_px: int = 128
-    """Side of a tile, px at working resolution, a multiple of 32: small ones give more steps in the
-    same time and let the hardest places be chosen."""
+    """Side of a tile, px at working resolution, a multiple of 32; small ones give more steps."""
     patch_px: int = 16
     """Side of a patch, px."""
     hidden_share: float = 0.5
@@ -134,11 +137,10 @@ class PretrainConfig:
         _check_range("pretrain.patch_px", self.patch_px, 4, self.tile_px // 2)
         _check_range("pretrain.hidden_share", self.hidden_share, 0.05, 0.95)
         _check_range("pretrain.stages", self.stages, 1, 100)
-        _check_range("pretrain.first_stage_share", self.first_stage_share, 0, 1)
+        shares = "first_stage_share warmup_share min_cut_share visible_weight clean_share jitter"
         _check_range("pretrain.lr", self.lr, 1e-7, 1)
         _check_choice("pretrain.optimiser", self.optimiser, ("adamw", "adam"))
-        for name in ("warmup_share", "min_cut_share", "visible_weight", "clean_share", "jitter"):
-            _check_range(f"pretrain.{name}", getattr(self, name), 0, 1)
+        _check_shares("pretrain", self, shares)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,16 +148,14 @@ class ScoringConfig:
     """How the model trained so far scores the patches of a photo."""
 
     source: str = "error"
-    """error: what the model reconstructs badly; the controls gradient, vegetation and noise use no
-    model: edges, excess green, and band-passed noise drawn for every tile."""
+    """error of the model; controls without one: gradient, vegetation, band-passed noise."""
     order: str = "hardest"
     """hardest; as controls easiest, or shuffled within the photo."""
     error: str = "colour"
     """colour: how wrong the colour of a hidden patch is, brightness aside; structure: L1 +
     (1 - SSIM) as published; reducible: that at half resolution, divided by contrast."""
     masks: str = "training"
-    """training: those that training steps drew, whose errors are known at no cost; pair: two
-    complementary masks of whole photos; random: num_masks independent ones."""
+    """training: those of training steps, at no cost; pair: two complementary ones; random."""
     num_masks: int = 5
     """Masks per photo when masks = 'random'."""
     hidden_only: bool = True
@@ -175,8 +175,7 @@ class ScoringConfig:
         _check_choice("scoring.masks", self.masks, ("training", "pair", "random"))
         _check_range("scoring.num_masks", self.num_masks, 1, 100)
         _check_choice("scoring.teacher", self.teacher, ("ema", "model"))
-        _check_range("scoring.ema_decay", self.ema_decay, 0, 1)
-        _check_range("scoring.time_share", self.time_share, 0, 1)
+        _check_shares("scoring", self, "ema_decay time_share")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,14 +191,12 @@ class SelectionConfig:
     hint_share: float = 0.1
     """Share of the hardest tenth that stays visible as a hint, 0-1."""
     cut_choices: int = 8
-    """Cuts drawn per tile, of which the hardest is taken; 1 draws cuts evenly. Stages before the
-    second selective one have no scores that are old enough and draw evenly."""
+    """Cuts drawn per tile, of which the hardest is taken, once there are scores; 1 draws evenly."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _check_range("selection.hard_share", self.hard_share, 0, 1)
+        _check_shares("selection", self, "hard_share hint_share")
         _check_range("selection.beta", self.beta, 0, math.inf)
-        _check_range("selection.hint_share", self.hint_share, 0, 1)
         _check_range("selection.cut_choices", self.cut_choices, 1, 64)
 
 
@@ -229,13 +226,12 @@ class FinetuneConfig:
     """Share of the cuts that are centred on a pixel of a class drawn evenly, 0-1."""
     evaluations: int = 10
     """How often the validation photos are scored."""
-    unlabelled_weight: float = 1.0
-    """Weight of unlabelled photos in the loss, 0-10: agree with a moving average of the network
-    under hidden patches; 0 leaves them out."""
-    unlabelled_hidden_share: float = 0.5
-    """Share of the patches of an unlabelled tile that the network may not see, 0-1."""
-    unlabelled_sure: float = 0.9
-    """Smallest probability with which the average's class counts on unlabelled photos, 0-1."""
+    consistency_weight: float = 1.0
+    """Weight of agreeing with a moving average of the network under hidden patches, 0-10."""
+    consistency_hidden_share: float = 0.5
+    """Share of the patches that are hidden there, 0-1."""
+    consistency_sure: float = 0.9
+    """Smallest probability with which a class of the average counts there, 0-1."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -245,10 +241,9 @@ class FinetuneConfig:
         _check_range("finetune.labelled", self.labelled, 0, 10**7)
         _check_range("finetune.lr", self.lr, 1e-7, 1)
         _check_range("finetune.evaluations", self.evaluations, 1, 1000)
-        _check_range("finetune.unlabelled_weight", self.unlabelled_weight, 0, 10)
-        shares = ("warmup_share", "min_cut_share", "jitter", "rare_share")
-        for name in (*shares, "unlabelled_hidden_share", "unlabelled_sure"):
-            _check_range(f"finetune.{name}", getattr(self, name), 0, 1)
+        _check_range("finetune.consistency_weight", self.consistency_weight, 0, 10)
+        shares = "warmup_share min_cut_share jitter rare_share"
+        _check_shares("finetune", self, f"{shares} consistency_hidden_share consistency_sure")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,7 @@ def pretrain_tiny(tiny_farm, often):
 def finetune_tiny(tiny_farm, often):
     def run(folder, recipe, *, farm=None, seed=0, **options):
         farm = farm or tiny_farm
-        options = {"unlabelled": farm.photos, **options}
+        options = {"practice": farm.photos, **options}
         chosen = finetuning.FinetuneOptions(
             folder=folder, device=torch.device("cpu"), seed=seed, scale=1.0, **options
         )

@@ -38,7 +38,7 @@ def tasks(farm, folder):
     first = pretraining.PretrainOptions(folder=folder, device=CPU, seed=3)
     yield "pretrain", pretraining.build_task(farm, farm.photos, recipe, first)
     second = finetuning.FinetuneOptions(
-        folder=folder, device=CPU, seed=3, scale=1.0, unlabelled=farm.photos
+        folder=folder, device=CPU, seed=3, scale=1.0, practice=farm.photos
     )
     task = finetuning.build_task(farm, (farm.labelled[:4], ()), recipe, second)
     yield "finetune", task
@@ -76,7 +76,7 @@ def train(farm, out):
             seed=0,
             scale=1.0,
             init=str(folder / "weights.safetensors"),
-            unlabelled=farm.photos,
+            practice=farm.photos,
         ),
     )
     keys = ("steps", "best_step", "best_score")

@@ -1,4 +1,4 @@
-"""Unlabelled photos in fine-tuning: what the teacher sees, and what counts."""
+"""Practice without labels in fine-tuning: what the teacher sees, and what counts."""
 
 import math
 
@@ -8,6 +8,7 @@ import torch
 from weedseg.config import load_recipe
 from weedseg.data.datasets import PhotoPool
 from weedseg.finetuning.consistency import TEACHER_DECAY, Consistency, agreement_loss
+from weedseg.finetuning.run import FinetuneOptions, build_task
 from weedseg.nets.segmenter import build_net
 from weedseg.training import average
 
@@ -65,7 +66,7 @@ def build(tiny_farm):
 
 
 def test_without_jitter_both_see_the_same_but_for_hidden_patches(build):
-    consistency, _ = build("finetune.jitter=0", "finetune.unlabelled_hidden_share=0.5")
+    consistency, _ = build("finetune.jitter=0", "finetune.consistency_hidden_share=0.5")
     whole, changed = consistency.draw(0, 0)
     assert whole.shape == changed.shape == (8, 3, 64, 64)
     differs = (whole - changed).abs().amax(1) > 1e-5
@@ -75,7 +76,7 @@ def test_without_jitter_both_see_the_same_but_for_hidden_patches(build):
 
 
 def test_nothing_is_hidden_when_the_recipe_says_so(build):
-    consistency, _ = build("finetune.jitter=0", "finetune.unlabelled_hidden_share=0")
+    consistency, _ = build("finetune.jitter=0", "finetune.consistency_hidden_share=0")
     whole, changed = consistency.draw(3, 0)
     assert torch.allclose(whole, changed, atol=1e-5)
 
@@ -88,7 +89,7 @@ def test_a_step_draws_the_same_again_and_another_step_does_not(build):
 
 
 def test_the_weight_rises_over_the_first_fifth_and_the_teacher_gets_no_gradient(build):
-    consistency, net = build("finetune.unlabelled_sure=0")
+    consistency, net = build("finetune.consistency_sure=0")
     whole, changed = consistency.draw(0, 0)
     logits = net(changed)
     losses = [
@@ -114,3 +115,17 @@ def test_an_average_follows_its_network():
     assert float(copied[0].weight) == pytest.approx(0.9 + 0.1 * 0.01)
     assert float(copied[1].running_mean) == 7
     assert not any(p.requires_grad for p in copied.parameters())
+
+
+def test_training_photos_are_practised_on_when_there_are_no_others(tiny_farm, tmp_path):
+    """Also when every photo is labelled; and not at all when the recipe says so."""
+    options = FinetuneOptions(folder=tmp_path, device=torch.device("cpu"), seed=0, scale=1.0)
+    photos = (tiny_farm.labelled[:3], tiny_farm.labelled[3:])
+    settings = ["net.encoder=mobilenetv3", "net.decoder_channels=8", "finetune.tile_px=64"]
+    task = build_task(tiny_farm, photos, load_recipe("default", settings), options)
+    assert [photo.name for photo in task.consistency.pool.photos] == [p.name for p in photos[0]]
+    assert task.kept is task.consistency.teacher
+    without = load_recipe("default", [*settings, "finetune.consistency_weight=0"])
+    task = build_task(tiny_farm, photos, without, options)
+    assert task.consistency is None
+    assert task.kept is task.net

@@ -136,12 +136,12 @@ def test_fine_tuning_practises_on_no_photo_that_measures_it(finished, tmp_path, 
     run = finished[0].run
     summary = run.folder.read("finetune/finetune.json")
     measured = names((*run.split.val, *run.split.test))
-    assert summary["num_unlabelled"] == len(names(run.split.unlabelled) - measured) > 0
+    assert summary["num_practice"] == len(names(run.split.unlabelled) - measured) > 0
 
     seen = []
     real = stages.finetune
     monkeypatch.setattr(
-        stages, "finetune", lambda *args: (seen.append(names(args[3].unlabelled)), real(*args))[1]
+        stages, "finetune", lambda *args: (seen.append(names(args[3].practice)), real(*args))[1]
     )
     write_farm(tmp_path / "farm", seed=6, num_photos=8, num_labelled=6, size=(96, 128))
     short = load_recipe("default", [*SETTINGS, "finetune.steps=2"])

@@ -313,7 +313,7 @@ def test_cross_validation_words() -> None:
     assert "the photos that test the model were among them" in text
     assert [row["name"] for row in split_rows(split)][1:4] == ["Fold 1", "Fold 2", "Fold 3"]
     assert "no pretraining" in " ".join(describe_split(split, pretrained=False))
-    assert "also practised on 4 photos" in " ".join(describe_split(split, num_unlabelled=4))
+    assert "also practised on 4 photos" in " ".join(describe_split(split, num_practice=4))
     assert "practised" not in text
     assert describe_split({}) == []
     assert split_rows({}) == []

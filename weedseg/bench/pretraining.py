@@ -88,9 +88,8 @@ ARMS = {
     "I+R+U": Arm("random", "imagenet", consistency="all"),
     "I+S++U": Arm("default", "imagenet", consistency="all"),
 }
-"""The arms of the controlled comparison, by the letters of selective-masking.md section 5; U:
-unlabelled photos are used in fine-tuning as well (weedseg/finetuning/consistency.py), K: the same
-with the labelled photos alone."""
+"""The arms of the controlled comparison, by the letters of selective-masking.md section 5; U: with
+practice in fine-tuning (weedseg/finetuning/consistency.py), K: on the labelled photos alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +141,7 @@ class Plan:
             ConfigError: A setting is unknown.
         """
         chosen = ARMS[arm]
-        plain = () if chosen.consistency else ("finetune.unlabelled_weight=0",)
+        plain = () if chosen.consistency else ("finetune.consistency_weight=0",)
         return load_recipe(chosen.recipe or "default", [*chosen.settings, *plain, *self.settings])
 
 
@@ -259,7 +258,7 @@ def _run(
         scale=scale,
         init=weights,
         resume=True,
-        unlabelled=consistency_photos(plan, arm, split),
+        practice=consistency_photos(plan, arm, split),
         phase=f"{name} fine-tune",
     )
     after = finetune(plan.dataset.farm, (split.train, split.val), recipe, options, reporter)
@@ -286,7 +285,7 @@ def _run(
         "finetune_steps": after["steps"],
         "best_step": after["best_step"],
         "val_score": after["best_score"],
-        "num_unlabelled": after["num_unlabelled"],
+        "num_practice": after["num_practice"],
         "pretrain_seconds": before.get("seconds", 0.0),
         "finetune_seconds": after["seconds"],
         "seconds": time.perf_counter() - started,

@@ -33,19 +33,19 @@ ARM_NAMES = {
     "S+": "selective, ours",
     "I+R": "ImageNet + random",
     "I+S+": "ImageNet + selective",
-    "N+U": "scratch, unlabelled photos in fine-tuning",
-    "I+K": "ImageNet, labelled photos also with hidden patches",
-    "I+U": "ImageNet, unlabelled photos in fine-tuning",
-    "I+R+U": "ImageNet + random, unlabelled photos in fine-tuning",
-    "I+S++U": "ImageNet + selective, unlabelled photos in fine-tuning",
+    "N+U": "scratch, practice on all photos",
+    "I+K": "ImageNet, practice on the labelled photos",
+    "I+U": "ImageNet, practice on all photos",
+    "I+R+U": "ImageNet + random, practice",
+    "I+S++U": "ImageNet + selective, practice",
 }
 
 Lines = Sequence[dict[str, Any]]
 
 CLAIMS = (("S+", "P"), ("S+", "R"), ("S+", "I"), ("F", "P"), ("F", "R"), ("I+S+", "I+R"))
 """Pairs of arms that the benchmark is about; S+ against P in weed IoU is the primary one."""
-UNLABELLED = (("I+U", "I"), ("I+U", "I+K"), ("N+U", "N"), ("I+R+U", "I+U"), ("I+S++U", "I+R+U"))
-"""Pairs about unlabelled photos in fine-tuning; a family of their own."""
+PRACTICE = (("I+U", "I"), ("I+U", "I+K"), ("N+U", "N"), ("I+R+U", "I+U"), ("I+S++U", "I+R+U"))
+"""Pairs about practice in fine-tuning; a family of their own."""
 SCORES = ("weed", "mIoU", "worst class")
 
 
@@ -54,12 +54,12 @@ def comparison_table(lines: Lines) -> str:
 
     Args:
         lines: Run lines of any data sets; each data set and number of labels is a family of its
-            own for Holm's correction, and so are the pairs about unlabelled photos. Empty without
+            own for Holm's correction, and so are the pairs about practice. Empty without
             a pair of runs.
     """
     rows = []
     kinds = sorted({(line["dataset"], line["labels"]) for line in lines})
-    for (dataset, labels), claims in product(kinds, (CLAIMS, UNLABELLED)):
+    for (dataset, labels), claims in product(kinds, (CLAIMS, PRACTICE)):
         own = [x for x in lines if (x["dataset"], x["labels"]) == (dataset, labels)]
         made = [compare(own, better, worse, score) for better, worse in claims for score in SCORES]
         found = [c for c in made if c is not None]

@@ -1,4 +1,4 @@
-"""Learn from unlabelled photos too: recognise under hidden patches what a teacher sees whole.
+"""Practise without labels: recognise under hidden patches what a teacher sees whole.
 
 The teacher is a moving average of the network (Tarvainen and Valpola 2017) and sees a whole tile.
 The network sees the tile in other colours and with hidden patches, and has to name the same classes
@@ -25,18 +25,18 @@ from weedseg.training import average, distributed
 TEACHER_DECAY = 0.99
 """Memory of the teacher, a step."""
 RAMP_SHARE = 0.2
-"""Share of the steps in which the weight of unlabelled photos rises from 0."""
+"""Share of the steps in which the weight of practice rises from 0."""
 
 
 class Consistency:
-    """Unlabelled tiles, the teacher, and how well the network agrees with it."""
+    """Practice tiles, the teacher, and how well the network agrees with it."""
 
     def __init__(self, net: SegmentationNet, pool: PhotoPool, recipe: Recipe, seed: int) -> None:
         """Prepare.
 
         Args:
             net: The network with its first weights, head included.
-            pool: Unlabelled photos; masks are not read.
+            pool: Photos to practise on; masks are not read.
             recipe: Fine-tuning settings, and the side of a patch.
             seed: Seeds everything.
         """
@@ -45,7 +45,7 @@ class Consistency:
         self.teacher = average.frozen_copy(net)
 
     def draw(self, step: int, attempt: int) -> tuple[Tensor, Tensor]:
-        """Cut this process's unlabelled tiles of a step.
+        """Cut this process's practice tiles of a step.
 
         Returns:
             What the teacher and what the network sees, float32 (N, 3, T, T) each, 0-1.
@@ -77,7 +77,7 @@ class Consistency:
     def _hidden(self, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Draw the hidden pixels of a tile, (T, T): whole patches, each by chance."""
         side = -(-self.config.tile_px // self.patch_px)
-        patches = rng.random((side, side)) < self.config.unlabelled_hidden_share
+        patches = rng.random((side, side)) < self.config.consistency_hidden_share
         pixels = np.kron(patches, np.ones((self.patch_px, self.patch_px), bool))
         return pixels[: self.config.tile_px, : self.config.tile_px]
 
@@ -100,9 +100,9 @@ class Consistency:
         with torch.no_grad():
             seen = whole.to(logits.device).contiguous(memory_format=torch.channels_last)
             wanted = teacher.eval()(seen)
-        found, sure = agreement_loss(logits, wanted, weights, self.config.unlabelled_sure)
+        found, sure = agreement_loss(logits, wanted, weights, self.config.consistency_sure)
         rise = min(1.0, step / max(RAMP_SHARE * self.config.steps, 1.0))
-        return self.config.unlabelled_weight * rise * found, sure
+        return self.config.consistency_weight * rise * found, sure
 
     def follow(self, net: SegmentationNet, step: int) -> None:
         """Move the teacher after a step."""

@@ -34,8 +34,9 @@ class FinetuneOptions:
     init: str = "none"
     """Weights to start from: none, imagenet, or a file of pretrained weights."""
     resume: bool = False
-    unlabelled: tuple[Photo, ...] = ()
-    """Photos to learn from without their masks; none of those that measure the network."""
+    practice: tuple[Photo, ...] = ()
+    """Photos to practise on without masks (consistency.py), none that measures the network; empty:
+    the training photos."""
     phase: str = "fine-tune"
     needs_weeds: bool = True
     """Refuse training masks without a weed pixel; a fold of a cross-validation may lack weeds."""
@@ -73,7 +74,7 @@ def finetune(
         name = checkpoint.checkpoint_name(checkpoint.BEST, result.best_step)
         best = checkpoint.load_checkpoint(options.folder / "checkpoints" / f"{name}.pt")
         task.kept.load_state_dict(best["net"])
-    unlabelled = task.consistency.pool if task.consistency is not None else None
+    practice = task.consistency.pool if task.consistency is not None else None
     summary = {
         "steps": result.steps,
         "best_step": result.best_step or result.steps,
@@ -82,10 +83,8 @@ def finetune(
         "step_seconds": result.median_step_seconds if result.step_seconds else None,
         "num_train": len(photos[0]),
         "num_val": len(photos[1]),
-        "num_unlabelled": len(unlabelled) if unlabelled is not None else 0,
-        "bad_photos": sorted(
-            {n for pool in (task.pool, unlabelled) if pool for n in pool.bad_names}
-        ),
+        "num_practice": len(practice) if practice is not None else 0,
+        "bad_photos": sorted({n for pool in (task.pool, practice) if pool for n in pool.bad_names}),
         "num_reloads": result.num_reloads,
         "class_weights": [float(w) for w in task.weights],
         "init": options.init,
@@ -120,10 +119,10 @@ def build_task(
     if options.needs_weeds:
         _check_classes(task, farm)
     start_head(net, _log_priors(task.counts))
-    if recipe.finetune.unlabelled_weight:
-        others = _pool(farm, options.unlabelled, recipe, options, masks=False)
-        if others is not None:
-            task.consistency = Consistency(net, others, recipe, options.seed)
+    if recipe.finetune.consistency_weight:
+        practice = _pool(farm, options.practice or photos[0], recipe, options, masks=False)
+        if practice is not None:
+            task.consistency = Consistency(net, practice, recipe, options.seed)
     return task
 
 

@@ -40,7 +40,7 @@ class LabelledBatch:
     """int64 (N, T, T), 255 = ignore."""
     names: list[str]
     pair: tuple[Tensor, Tensor] | None = None
-    """Unlabelled tiles as the teacher sees them, and as the network does."""
+    """Practice tiles as the teacher sees them, and as the network does."""
 
 
 class FinetuneTask:
@@ -67,7 +67,7 @@ class FinetuneTask:
         self.config = recipe.finetune
         self.pool, self.validation = pools
         self.consistency: Consistency | None = None
-        """Learns from unlabelled photos as well, where it is set."""
+        """Practice without labels, where it is set."""
         counts = sum(
             torch.from_numpy(_count(self.pool.mask(i), len(classes)))
             for i in range(min(len(self.pool), 500))
@@ -117,7 +117,7 @@ class FinetuneTask:
     def loss(
         self, model: nn.Module, batch: LabelledBatch, step: int
     ) -> tuple[Tensor, dict[str, float]]:
-        """Weighted cross-entropy plus Jaccard loss, plus what unlabelled tiles ask for."""
+        """Weighted cross-entropy plus Jaccard loss, plus what practice asks for."""
         device = next(self.net.parameters()).device
         self.net.train()
         if self.config.batch // distributed.world_size() < SMALLEST_NORMED_BATCH:

@@ -90,7 +90,7 @@ def _content(run: Path) -> dict[str, Any]:
             "sentences": describe_split(
                 split,
                 pretrained,
-                _read_object(run / "finetune" / "finetune.json").get("num_unlabelled", 0),
+                _read_object(run / "finetune" / "finetune.json").get("num_practice", 0),
             ),
             "rows": split_rows(split),
         },

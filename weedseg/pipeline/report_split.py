@@ -22,14 +22,14 @@ _LEAKS = (
 
 
 def describe_split(
-    split: Mapping[str, Any], pretrained: bool = True, num_unlabelled: int = 0
+    split: Mapping[str, Any], pretrained: bool = True, num_practice: int = 0
 ) -> list[str]:
     """Say which photos did what, and how far the figures can be trusted.
 
     Args:
         split: Plain data of the split; {} when unknown.
         pretrained: Whether pretraining took place.
-        num_unlabelled: Photos that fine-tuning learned from without their labels.
+        num_practice: Photos that fine-tuning practised on without their labels.
 
     Returns:
         Sentences; none for an unknown split.
@@ -58,9 +58,9 @@ def describe_split(
     sentences.append(
         _pretraining(split) if pretrained else "This run did no pretraining of its own."
     )
-    if num_unlabelled:
+    if num_practice:
         sentences.append(
-            f"While it learned the labels, the model also practised on {num_unlabelled} photos"
+            f"While it learned the labels, the model also practised on {num_practice} photos"
             " without looking at labels; no photo that tested a model was among those."
         )
     return [sentence for sentence in sentences if sentence]

@@ -93,7 +93,7 @@ def _finetune_all(run: Run, reporter: Reporter | None) -> dict[str, Any]:
             continue
         options = _finetune_options(run, folder, f"fold {number + 1} of {len(split.folds)}")
         others = _without(split.unlabelled, split.folds[number])
-        options = replace(options, needs_weeds=False, unlabelled=others)
+        options = replace(options, needs_weeds=False, practice=others)
         training = photos_outside(split.folds, number)
         finetune(run.farm, (training, ()), run.recipe, options, reporter)
         distributed.wait_for_all()
@@ -119,7 +119,7 @@ def _finetune_options(run: Run, folder: Path, phase: str) -> FinetuneOptions:
         scale=run.scale,
         init=run.first_weights,
         resume=run.resume,
-        unlabelled=_without(run.split.unlabelled, run.split.val),
+        practice=_without(run.split.unlabelled, run.split.val),
         phase=phase,
     )
 
