@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +48,16 @@ PRACTICE = (("I+U", "I"), ("I+U", "I+K"), ("N+U", "N"), ("I+R+U", "I+U"), ("I+S+
 SCORES = ("weed", "mIoU", "worst class")
 
 
-def comparison_table(lines: Lines) -> str:
-    """Draw a Markdown table of the claims: mean difference, 95 % interval, p after Holm.
+def comparison_table(lines: Lines, claims: Sequence[tuple[str, str]] = CLAIMS) -> str:
+    """Draw a Markdown table of claims: mean difference, 95 % interval, p after Holm.
 
     Args:
         lines: Run lines of any data sets; each data set and number of labels is a family of its
-            own for Holm's correction, and so are the pairs about practice. Empty without
-            a pair of runs.
+            own for Holm's correction. Empty without a pair of runs.
+        claims: Pairs of arms.
     """
     rows = []
-    kinds = sorted({(line["dataset"], line["labels"]) for line in lines})
-    for (dataset, labels), claims in product(kinds, (CLAIMS, PRACTICE)):
+    for dataset, labels in sorted({(line["dataset"], line["labels"]) for line in lines}):
         own = [x for x in lines if (x["dataset"], x["labels"]) == (dataset, labels)]
         made = [compare(own, better, worse, score) for better, worse in claims for score in SCORES]
         found = [c for c in made if c is not None]
@@ -78,6 +76,18 @@ def comparison_table(lines: Lines) -> str:
     head = "| data set | arms | score | points [95 %] | p (Holm) | pairs |\n"
     head += "|---|---|---|---:|---:|---:|"
     return "\n".join([head, *rows]) + "\n"
+
+
+def practice_tables(lines: Lines) -> str:
+    """Draw the arms about practice in fine-tuning, and their differences.
+
+    Args:
+        lines: Run lines of the core.
+    """
+    arms = {arm for pair in PRACTICE for arm in pair}
+    labels = {line["labels"] for line in lines if line["arm"] in arms - {"N", "I"}}
+    own = [line for line in lines if line["arm"] in arms and line["labels"] in labels]
+    return f"{pretraining_table(own)}\n{comparison_table(own, PRACTICE)}" if own else ""
 
 
 def pretraining_table(lines: Lines) -> str:
@@ -177,9 +187,12 @@ def pretraining_files(folder: Path) -> list[Path]:
 def draw_all(folder: Path) -> dict[str, str]:
     """Draw every table that the lines of a folder allow, by name."""
     rows = [line for path in pretraining_files(folder) for line in read_lines(path)]
+    rows = [line for line in rows if not line["arm"].endswith(("U", "K"))]
+    core = [x for p in sorted(folder.glob("pretraining/*.jsonl")) for x in read_lines(p)]
     return {
         "pretraining": f"{pretraining_table(rows)}\n{verdict(rows)}" if rows else "",
         "comparison": comparison_table(rows),
+        "practice": practice_tables(core),
         "trials": trials_table(
             [x for p in sorted(folder.glob("pretraining/tuning/*.jsonl")) for x in read_lines(p)]
         ),
