@@ -129,3 +129,16 @@ def test_training_photos_are_practised_on_when_there_are_no_others(tiny_farm, tm
     task = build_task(tiny_farm, photos, without, options)
     assert task.consistency is None
     assert task.kept is task.net
+
+
+def test_the_picture_shows_three_tiles_in_four_panels(build, tiny_farm):
+    """The first two panels of a row are the whole tile, the third hides some of its patches."""
+    consistency, net = build("finetune.jitter=0")
+    picture = consistency.picture(net, tiny_farm.classes)
+    side, gap, strip = 256, 8, 34  # a tile of 64 px is enlarged four times
+    assert picture.shape == (strip + 3 * side + 2 * gap, 4 * side + 3 * gap, 3)
+    tile, masked = (picture[strip:, k * (side + gap) :][:side, :side][::4, ::4] for k in (0, 2))
+    differs = (tile.astype(int) - masked).any(2)
+    patches = differs.reshape(4, 16, 4, 16).mean((1, 3))
+    assert ((patches == 0) | (patches > 0.5)).all()
+    assert 0 < (patches > 0).sum() < 16

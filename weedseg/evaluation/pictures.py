@@ -150,14 +150,25 @@ def reconstruction_grid(
             "(N, T, T, 3), (N, T, T) and (N, T, T, 3)",
             "draw at least one tile",
         )
-    rows: list[Image] = []
+    rows: list[list[tuple[str, Image]]] = []
     for image, unseen, drawn in zip(images, hidden, reconstructions):
         seen = np.where(unseen[..., None], np.uint8(128), image).astype(np.uint8)
-        panels = [("image", image), ("visible patches", seen)]
-        panels += [("reconstruction", drawn), ("error", _error_colours(image, drawn))]
+        rows.append([("image", image), ("visible patches", seen)])
+        rows[-1] += [("reconstruction", drawn), ("error", _error_colours(image, drawn))]
+    return grid(rows)
+
+
+def grid(rows: Sequence[Sequence[tuple[str, Image]]]) -> Image:
+    """Put rows of panels below each other, with captions above the first row only.
+
+    Args:
+        rows: Caption and picture, (H, W, 3), of every panel; all pictures of one size.
+    """
+    drawn: list[Image] = []
+    for panels in rows:
         row = side_by_side(panels)
-        rows.append(row if not rows else _with_gap(row[_STRIP_PX:]))
-    return np.concatenate(rows)
+        drawn.append(row if not drawn else _with_gap(row[_STRIP_PX:]))
+    return np.concatenate(drawn)
 
 
 def _error_colours(image: Image, drawn: Image) -> Image:

@@ -16,14 +16,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from weedseg.classes import ClassTable, Role
 from weedseg.config import Recipe
 from weedseg.data import augment
 from weedseg.data.datasets import PhotoPool, photo_numbers
+from weedseg.evaluation import pictures
+from weedseg.imaging import Image
 from weedseg.nets.segmenter import SegmentationNet
 from weedseg.training import average, distributed
 
 TEACHER_DECAY = 0.99
 """Memory of the teacher, a step."""
+NUM_PICTURES = 3
+"""Tiles in the picture of practice."""
 RAMP_SHARE = 0.2
 """Share of the steps in which the weight of practice rises from 0."""
 
@@ -107,6 +112,34 @@ class Consistency:
     def follow(self, net: SegmentationNet, step: int) -> None:
         """Move the teacher after a step."""
         average.follow(self.teacher, net, step, TEACHER_DECAY)
+
+    @torch.no_grad()
+    def picture(self, net: SegmentationNet, classes: ClassTable) -> Image:
+        """Draw the practice of a step that never was: the tiles with the most plants.
+
+        Args:
+            net: The network; is put into evaluation mode.
+            classes: Names and colours.
+
+        Returns:
+            A row per tile: whole tile, the teacher's classes, visible patches, the network's.
+        """
+        device = next(net.parameters()).device
+        whole, changed = self.draw(self.config.steps, 0)
+        taught = self.teacher.to(device).eval()(whole.to(device)).argmax(1).byte().cpu().numpy()
+        found = net.eval()(changed.to(device)).argmax(1).byte().cpu().numpy()
+        soil = classes.ids_of(Role.BACKGROUND)
+        plants = (~np.isin(taught, soil)).mean((1, 2))
+        rows = []
+        for i in np.argsort(-plants)[:NUM_PICTURES]:
+            tile, masked = (
+                (tiles[i].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+                for tiles in (whole, changed)
+            )
+            seen = ("teacher sees all", pictures.overlay(tile, taught[i], classes))
+            guessed = ("network names", pictures.overlay(masked, found[i], classes))
+            rows.append([("tile", tile), seen, ("network sees", masked), guessed])
+        return pictures.grid(rows)
 
 
 def agreement_loss(

@@ -15,6 +15,7 @@ from weedseg.data.index import Farm, Photo
 from weedseg.errors import FieldDataError
 from weedseg.finetuning.consistency import Consistency
 from weedseg.finetuning.task import FinetuneTask, has_weed
+from weedseg.imaging import write_png
 from weedseg.nets.segmenter import build_net
 from weedseg.nets.weights import dump_weights, initialise, start_head
 from weedseg.training import checkpoint, distributed
@@ -92,6 +93,9 @@ def finetune(
     if distributed.rank() == 0:
         data = dump_weights(task.kept)
         checkpoint.write_durably(options.folder / "weights.safetensors", data)
+        if task.consistency is not None:
+            picture = task.consistency.picture(task.net, farm.classes)
+            write_png(options.folder / "pictures" / "practice.png", picture)
         text = json.dumps(summary, indent=1, allow_nan=False)
         checkpoint.write_durably(options.folder / "finetune.json", text.encode())
     return summary

@@ -84,6 +84,7 @@ def _content(run: Path) -> dict[str, Any]:
         "evaluation": _evaluation_content(evaluation) if evaluation else {},
         "results": _pictures(run / "evaluation" / "pictures"),
         "reconstructions": _first_and_last(_pictures(run / "pretrain" / "pictures")),
+        "practice": _pictures(run / "finetune" / "pictures"),
         "label_first": _label_first(run),
         "training": _training(run, label),
         "split": {
