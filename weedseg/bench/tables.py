@@ -84,7 +84,8 @@ def practice_tables(lines: Lines) -> str:
     Args:
         lines: Run lines of the core.
     """
-    arms = {arm for pair in PRACTICE for arm in pair}
+    present = {line["arm"] for line in lines}
+    arms = {arm for pair in PRACTICE if present.issuperset(pair) for arm in pair}
     labels = {line["labels"] for line in lines if line["arm"] in arms - {"N", "I"}}
     own = [line for line in lines if line["arm"] in arms and line["labels"] in labels]
     return f"{pretraining_table(own)}\n{comparison_table(own, PRACTICE)}" if own else ""
