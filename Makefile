@@ -18,7 +18,7 @@ comma := ,
 EXTRAS := $(if $(RUNTIME),$(RUNTIME)$(comma))train,serve,client,maps
 PYTEST := $(PY) -m pytest -n $(TEST_WORKERS) --dist loadfile
 
-# make model  train and write the released model again (a quarter of an hour)
+# make model  train and write the released model again (about an hour on two cores)
 .PHONY: demo model test check lint soak clean distclean
 
 $(PY):
