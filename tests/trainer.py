@@ -29,6 +29,7 @@ TINY = (
     "finetune.steps=8",
     "finetune.batch=4",
     "finetune.tile_px=64",
+    "finetune.consistency_min_steps=0",
     "finetune.evaluations=4",
     "export.overlap_px=16",
     "export.tile_px=64",

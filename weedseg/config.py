@@ -152,8 +152,7 @@ class ScoringConfig:
     order: str = "hardest"
     """hardest; as controls easiest, or shuffled within the photo."""
     error: str = "colour"
-    """colour: how wrong the colour of a hidden patch is, brightness aside; structure: L1 +
-    (1 - SSIM) as published; reducible: that at half resolution, divided by contrast."""
+    """colour: of hue, brightness aside; structure: L1 + (1 - SSIM); reducible: by contrast."""
     masks: str = "training"
     """training: those of training steps, at no cost; pair: two complementary ones; random."""
     num_masks: int = 5
@@ -232,6 +231,8 @@ class FinetuneConfig:
     """Share of the patches that are hidden there, 0-1."""
     consistency_sure: float = 0.9
     """Smallest probability with which a class of the average counts there, 0-1."""
+    consistency_min_steps: int = 400
+    """Shorter trainings leave it out, >= 0: the average then lacks rare classes."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -242,6 +243,7 @@ class FinetuneConfig:
         _check_range("finetune.lr", self.lr, 1e-7, 1)
         _check_range("finetune.evaluations", self.evaluations, 1, 1000)
         _check_range("finetune.consistency_weight", self.consistency_weight, 0, 10)
+        _check_range("finetune.consistency_min_steps", self.consistency_min_steps, 0, 10**8)
         shares = "warmup_share min_cut_share jitter rare_share"
         _check_shares("finetune", self, f"{shares} consistency_hidden_share consistency_sure")
 
@@ -327,9 +329,7 @@ def _typed(value: Any, kind: Any, name: str) -> Any:
         ConfigError: The value is of another type.
     """
     wanted = get_origin(kind) or kind
-    if wanted is float and value == "inf":
-        return math.inf
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+    if wanted is float and (value == "inf" or type(value) is int):
         return float(value)
     if (wanted is int and isinstance(value, bool)) or not isinstance(value, wanted):
         raise ConfigError(f"{name} = {value!r}", _TYPE_WORDS[wanted], "correct the value")

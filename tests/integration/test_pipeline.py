@@ -30,6 +30,7 @@ SETTINGS = [
     "finetune.steps=40",
     "finetune.lr=0.01",
     "finetune.tile_px=64",
+    "finetune.consistency_min_steps=0",
     "finetune.batch=2",
     "finetune.evaluations=2",
     "net.encoder=mobilenetv3",

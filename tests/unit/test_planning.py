@@ -136,12 +136,11 @@ def test_a_budget_that_is_too_small_names_the_minimum():
     assert str(caught.value).startswith("--minutes 0.5 is too short for a useful model; expected ")
 
 
-def test_the_plan_changes_the_recipe(monkeypatch):
-    monkeypatch.setattr(planning, "measure", lambda _: PACE)
-    job = Run(
+def whole_run(split):
+    return Run(
         folder=None,
         farm=None,
-        split=holdout(),
+        split=split,
         recipe=Recipe(),
         device=None,
         seed=0,
@@ -152,6 +151,31 @@ def test_the_plan_changes_the_recipe(monkeypatch):
         scale=1.0,
         notes=(),
     )
+
+
+@pytest.mark.parametrize(("minutes", "practises"), [(30, True), (8, False)])
+def test_a_budget_that_is_too_short_for_practice_is_planned_without_it(
+    monkeypatch, minutes, practises
+):
+    """A step with practice takes twice the time here; without it the step is what was measured."""
+
+    def measured(job):
+        practice = job.recipe.finetune.consistency_weight > 0
+        return replace(PACE, finetune_step=0.8 if practice else 0.4)
+
+    monkeypatch.setattr(planning, "measure", measured)
+    job = whole_run(holdout())
+    planned = planning.plan_steps(job, minutes, 5)
+    config = planned.recipe.finetune
+    assert (config.consistency_weight > 0) == practises
+    assert (config.steps >= config.consistency_min_steps) == practises
+    expected = steps_within(job, measured(planned), minutes, 5)
+    assert config.steps == pytest.approx(expected[1], abs=1)
+
+
+def test_the_plan_changes_the_recipe(monkeypatch):
+    monkeypatch.setattr(planning, "measure", lambda _: PACE)
+    job = whole_run(holdout())
     planned = planning.plan_steps(job, 20, 5)
     steps = (planned.recipe.pretrain.steps, planned.recipe.finetune.steps)
     assert steps == pytest.approx(steps_within(job, PACE, 20, 5), abs=1)

@@ -123,7 +123,8 @@ def build_task(
     if options.needs_weeds:
         _check_classes(task, farm)
     start_head(net, _log_priors(task.counts))
-    if recipe.finetune.consistency_weight:
+    config = recipe.finetune
+    if config.consistency_weight and config.steps >= config.consistency_min_steps:
         practice = _pool(farm, options.practice or photos[0], recipe, options, masks=False)
         if practice is not None:
             task.consistency = Consistency(net, practice, recipe, options.seed)

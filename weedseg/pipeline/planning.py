@@ -17,8 +17,8 @@ from weedseg.pretraining import run as pretraining
 from weedseg.training import distributed
 from weedseg.training.timing import step_seconds
 
-PRETRAIN_SHARE = 0.4
-"""Share of the training time that goes into pretraining: practice in fine-tuning gains more."""
+PRETRAIN_SHARE = 0.6
+"""Share of the training time that goes into pretraining."""
 FEWEST_STEPS = 40
 """Fewer steps than this in a phase are of no use."""
 USED_SHARE = 0.95
@@ -112,17 +112,30 @@ def plan_steps(run: Run, minutes: float, elapsed: float) -> Run:
     Raises:
         ConfigError: The budget is too small to be useful.
     """
-    started = time.perf_counter()
+    started = time.perf_counter() - elapsed
     pace = measure(run)
-    elapsed += time.perf_counter() - started
+    if _too_short_to_practise(run, pace, minutes, time.perf_counter() - started):
+        config = replace(run.recipe.finetune, consistency_weight=0.0)
+        run = replace(run, recipe=replace(run.recipe, finetune=config))
+        pace = measure(run)
     # All processes follow the first one's clock.
-    pace, elapsed = distributed.gather((pace, elapsed))[0]
+    pace, elapsed = distributed.gather((pace, time.perf_counter() - started))[0]
     pretrain_steps, finetune_steps = steps_within(run, pace, minutes, elapsed)
     return with_steps(
         run,
         pretrain_steps or run.recipe.pretrain.steps,
         finetune_steps or run.recipe.finetune.steps,
     )
+
+
+def _too_short_to_practise(run: Run, pace: Pace, minutes: float, elapsed: float) -> bool:
+    """Tell whether practice would leave too few fine-tuning steps to be of use, in any process."""
+    config = run.recipe.finetune
+    if not run.split.train or not config.consistency_weight:
+        return False
+    budget = 60 * minutes * USED_SHARE - elapsed - fixed_seconds(run, pace)
+    steps = budget * _shares(run)[1] / step_costs(run, pace)[1]
+    return distributed.any_process(steps < config.consistency_min_steps)
 
 
 def steps_within(run: Run, pace: Pace, minutes: float, elapsed: float) -> tuple[int, int]:
