@@ -61,7 +61,7 @@ def describe_split(
     if num_practice:
         sentences.append(
             f"While it learned the labels, the model also practised on {num_practice} photos"
-            " without looking at labels; no photo that tested a model was among those."
+            " without looking at labels. No model practised on the photos that tested it."
         )
     return [sentence for sentence in sentences if sentence]
 
