@@ -12,30 +12,8 @@ from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from weedseg.errors import ConfigError
+from weedseg.ranges import check_choice, check_range, check_shares, check_tile
 from weedseg.toml_files import parse_toml, read_toml
-
-
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{name} = {value}", f"{low} to {high}", f"set {name} in that range")
-
-
-def _check_shares(section: str, values: object, names: str) -> None:
-    for name in names.split():
-        _check_range(f"{section}.{name}", getattr(values, name), 0, 1)
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        near = difflib.get_close_matches(value, choices, 1)
-        remedy = f"did you mean '{near[0]}'?" if near else "choose one of them"
-        raise ConfigError(f"{name} = '{value}'", f"one of {', '.join(choices)}", remedy)
-
-
-def _check_tile(name: str, value: int) -> None:
-    if value % 32 or not 64 <= value <= 4096:
-        near = min(max(round(value / 32) * 32, 64), 4096)
-        raise ConfigError(f"{name} = {value}", "a multiple of 32 from 64 to 4096", f"use {near}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +43,9 @@ class DataConfig:
         Raises:
             ConfigError: A value is out of its range, or the palette names no class.
         """
-        _check_shares("data", self, "scale bad_photo_share")
-        _check_range("data.mm_per_px", self.mm_per_px, 0, 1000)
-        _check_range("data.cache_mib", self.cache_mib, 16, 1 << 20)
+        check_shares("data", self, "scale bad_photo_share")
+        check_range("data.mm_per_px", self.mm_per_px, 0, 1000)
+        check_range("data.cache_mib", self.cache_mib, 16, 1 << 20)
         for colour, name in self.palette.items():
             if not isinstance(name, str):
                 raise ConfigError(
@@ -86,8 +64,8 @@ class NetConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _check_choice("net.encoder", self.encoder, ("lite0", "mobilenetv3", "resnet34"))
-        _check_range("net.decoder_channels", self.decoder_channels, 8, 512)
+        check_choice("net.encoder", self.encoder, ("lite0", "mobilenetv3", "resnet34"))
+        check_range("net.decoder_channels", self.decoder_channels, 8, 512)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +77,8 @@ class PretrainConfig:
     batch: int = 8
     """Tiles per step."""
     tile_px: int = 128
-    """Side of a tile, px at working resolution, a multiple of 32; small ones give more steps."""
+    """Side of a tile, px at working resolution, a multiple of 32: small ones give more steps in the
+    same time and let the hardest places be chosen."""
     patch_px: int = 16
     """Side of a patch, px."""
     hidden_share: float = 0.5
@@ -131,16 +110,16 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _check_range("pretrain.steps", self.steps, 0, 10**8)
-        _check_range("pretrain.batch", self.batch, 1, 4096)
-        _check_tile("pretrain.tile_px", self.tile_px)
-        _check_range("pretrain.patch_px", self.patch_px, 4, self.tile_px // 2)
-        _check_range("pretrain.hidden_share", self.hidden_share, 0.05, 0.95)
-        _check_range("pretrain.stages", self.stages, 1, 100)
+        check_range("pretrain.steps", self.steps, 0, 10**8)
+        check_range("pretrain.batch", self.batch, 1, 4096)
+        check_tile("pretrain.tile_px", self.tile_px)
+        check_range("pretrain.patch_px", self.patch_px, 4, self.tile_px // 2)
+        check_range("pretrain.hidden_share", self.hidden_share, 0.05, 0.95)
+        check_range("pretrain.stages", self.stages, 1, 100)
         shares = "first_stage_share warmup_share min_cut_share visible_weight clean_share jitter"
-        _check_range("pretrain.lr", self.lr, 1e-7, 1)
-        _check_choice("pretrain.optimiser", self.optimiser, ("adamw", "adam"))
-        _check_shares("pretrain", self, shares)
+        check_range("pretrain.lr", self.lr, 1e-7, 1)
+        check_choice("pretrain.optimiser", self.optimiser, ("adamw", "adam"))
+        check_shares("pretrain", self, shares)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,13 +127,16 @@ class ScoringConfig:
     """How the model trained so far scores the patches of a photo."""
 
     source: str = "error"
-    """error of the model; controls without one: gradient, vegetation, band-passed noise."""
+    """error: what the model reconstructs badly; the controls gradient, vegetation and noise use no
+    model: edges, excess green, and band-passed noise drawn for every tile."""
     order: str = "hardest"
     """hardest; as controls easiest, or shuffled within the photo."""
     error: str = "colour"
-    """colour: of hue, brightness aside; structure: L1 + (1 - SSIM); reducible: by contrast."""
+    """colour: how wrong the colour of a hidden patch is, brightness aside; structure: L1 +
+    (1 - SSIM) as published; reducible: that at half resolution, divided by contrast."""
     masks: str = "training"
-    """training: those of training steps, at no cost; pair: two complementary ones; random."""
+    """training: those that training steps drew, whose errors are known at no cost; pair: two
+    complementary masks of whole photos; random: num_masks independent ones."""
     num_masks: int = 5
     """Masks per photo when masks = 'random'."""
     hidden_only: bool = True
@@ -168,13 +150,13 @@ class ScoringConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _check_choice("scoring.source", self.source, ("error", "gradient", "vegetation", "noise"))
-        _check_choice("scoring.order", self.order, ("hardest", "easiest", "shuffled"))
-        _check_choice("scoring.error", self.error, ("colour", "structure", "reducible"))
-        _check_choice("scoring.masks", self.masks, ("training", "pair", "random"))
-        _check_range("scoring.num_masks", self.num_masks, 1, 100)
-        _check_choice("scoring.teacher", self.teacher, ("ema", "model"))
-        _check_shares("scoring", self, "ema_decay time_share")
+        check_choice("scoring.source", self.source, ("error", "gradient", "vegetation", "noise"))
+        check_choice("scoring.order", self.order, ("hardest", "easiest", "shuffled"))
+        check_choice("scoring.error", self.error, ("colour", "structure", "reducible"))
+        check_choice("scoring.masks", self.masks, ("training", "pair", "random"))
+        check_range("scoring.num_masks", self.num_masks, 1, 100)
+        check_choice("scoring.teacher", self.teacher, ("ema", "model"))
+        check_shares("scoring", self, "ema_decay time_share")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,13 +172,14 @@ class SelectionConfig:
     hint_share: float = 0.1
     """Share of the hardest tenth that stays visible as a hint, 0-1."""
     cut_choices: int = 8
-    """Cuts drawn per tile, of which the hardest is taken, once there are scores; 1 draws evenly."""
+    """Cuts drawn per tile, of which the hardest is taken; 1 draws cuts evenly. Stages before the
+    second selective one have no scores that are old enough and draw evenly."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _check_shares("selection", self, "hard_share hint_share")
-        _check_range("selection.beta", self.beta, 0, math.inf)
-        _check_range("selection.cut_choices", self.cut_choices, 1, 64)
+        check_shares("selection", self, "hard_share hint_share")
+        check_range("selection.beta", self.beta, 0, math.inf)
+        check_range("selection.cut_choices", self.cut_choices, 1, 64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,16 +219,16 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _check_range("finetune.steps", self.steps, 1, 10**8)
-        _check_range("finetune.batch", self.batch, 1, 4096)
-        _check_tile("finetune.tile_px", self.tile_px)
-        _check_range("finetune.labelled", self.labelled, 0, 10**7)
-        _check_range("finetune.lr", self.lr, 1e-7, 1)
-        _check_range("finetune.evaluations", self.evaluations, 1, 1000)
-        _check_range("finetune.consistency_weight", self.consistency_weight, 0, 10)
-        _check_range("finetune.consistency_min_steps", self.consistency_min_steps, 0, 10**8)
+        check_range("finetune.steps", self.steps, 1, 10**8)
+        check_range("finetune.batch", self.batch, 1, 4096)
+        check_tile("finetune.tile_px", self.tile_px)
+        check_range("finetune.labelled", self.labelled, 0, 10**7)
+        check_range("finetune.lr", self.lr, 1e-7, 1)
+        check_range("finetune.evaluations", self.evaluations, 1, 1000)
+        check_range("finetune.consistency_weight", self.consistency_weight, 0, 10)
+        check_range("finetune.consistency_min_steps", self.consistency_min_steps, 0, 10**8)
         shares = "warmup_share min_cut_share jitter rare_share"
-        _check_shares("finetune", self, f"{shares} consistency_hidden_share consistency_sure")
+        check_shares("finetune", self, f"{shares} consistency_hidden_share consistency_sure")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,8 +242,8 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _check_tile("export.tile_px", self.tile_px)
-        _check_range("export.overlap_px", self.overlap_px, 0, self.tile_px // 2)
+        check_tile("export.tile_px", self.tile_px)
+        check_range("export.overlap_px", self.overlap_px, 0, self.tile_px // 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -365,7 +348,7 @@ def load_recipe(name: str = "default", settings: list[str] | None = None) -> Rec
     if name.endswith(".toml"):
         values = read_toml(Path(name))
     else:
-        _check_choice("recipe", name, tuple(recipe_names()))
+        check_choice("recipe", name, tuple(recipe_names()))
         text = (resources.files("weedseg") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
         values = parse_toml(text)
         name = f"{name}.toml"

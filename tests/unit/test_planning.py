@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weedseg.config import Recipe
+from weedseg.config import FinetuneConfig, Recipe
 from weedseg.data.index import Photo
 from weedseg.data.splits import Split
 from weedseg.errors import ConfigError
@@ -180,3 +180,21 @@ def test_the_plan_changes_the_recipe(monkeypatch):
     steps = (planned.recipe.pretrain.steps, planned.recipe.finetune.steps)
     assert steps == pytest.approx(steps_within(job, PACE, 20, 5), abs=1)
     assert replace(planned, recipe=job.recipe) == job
+
+
+def test_a_recipe_of_few_steps_is_measured_as_long_as_it_may_become(monkeypatch, tmp_path):
+    """Or a budget that allows many steps would be planned without practice and trained with it."""
+    seen = []
+
+    class Measured(Exception):
+        pass
+
+    def build(_farm, _photos, recipe, _options):
+        seen.append(recipe.finetune.steps)
+        raise Measured
+
+    monkeypatch.setattr(planning.finetuning, "build_task", build)
+    short = Recipe(finetune=FinetuneConfig(steps=100))
+    with pytest.raises(Measured):
+        planning._measure_finetuning(replace(whole_run(holdout()), recipe=short), tmp_path)
+    assert seen == [short.finetune.consistency_min_steps]

@@ -88,7 +88,11 @@ def _measure_finetuning(run: Run, folder: Path) -> tuple[float, float, float]:
         scale=run.scale,
         practice=run.split.unlabelled,
     )
-    task = finetuning.build_task(run.farm, (run.split.train, ()), run.recipe, options)
+    # As long as practice needs: how many steps there will be is what is being found out.
+    config = run.recipe.finetune
+    steps = max(config.steps, config.consistency_min_steps)
+    recipe = replace(run.recipe, finetune=replace(config, steps=steps))
+    task = finetuning.build_task(run.farm, (run.split.train, ()), recipe, options)
     set_up = time.perf_counter() - started
     step = step_seconds(task, run.device)
     export, image = run.recipe.export, task.pool.image(0)
