@@ -40,6 +40,7 @@ class Watched:
         assert {urlsplit(url).netloc for url in self.requests if "://" in url} == {here}
 
     def check_for_all(self):
-        """Names, references, contrast."""
+        """Names, references, contrast; when fades have ended, or a button is seen half enabled."""
+        self.page.evaluate("Promise.all(document.getAnimations().map((fade) => fade.finished))")
         for probe in ("nameless", "broken", "faint"):
             assert self.page.evaluate(f"probes.{probe}()") == [], probe
