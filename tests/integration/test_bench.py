@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from weedseg.bench.lines import read_lines
-from weedseg.bench.pretraining import Dataset, Plan, development_photos, run_plan
+from weedseg.bench.pretraining import Dataset, Plan, development_photos, label_counts, run_plan
 from weedseg.bench.throughput import measure_throughput, with_few_steps
 from weedseg.cli import main
 from weedseg.config import load_recipe
@@ -79,6 +79,15 @@ def test_same_arm_gives_the_same_line(dataset: Dataset, tmp_path: Path) -> None:
 def test_unknown_arm_is_a_sentence(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="arm 'X'; expected one of N, I, R"):
         run_plan(plan(dataset, tmp_path, ("X",)))
+
+
+def test_numbers_of_labels_are_read_and_checked(dataset: Dataset) -> None:
+    split = dataset.split(0, 0)
+    most = len(split.train) + len(split.val)
+    assert label_counts(dataset, "5,2,all") == (5, 2, most)
+    for wrong in ("1", str(most + 1), "", "ten", "5,-3"):
+        with pytest.raises(ConfigError, match=f"labelled photos of tiny; expected 2 to {most}, or"):
+            label_counts(dataset, wrong)
 
 
 def test_equal_pretraining_is_done_once_and_its_line_says_so(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from weedseg.bench.pretraining import ARMS
+from weedseg.bench.arms import ARMS
 from weedseg.data.index import index_farm
 from weedseg.errors import CheckpointError, FieldDataError, NonFiniteLossError, OutputError
 from weedseg.finetuning import run as finetuning

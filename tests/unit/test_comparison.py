@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from weedseg.bench.comparison import compare, detectable, holm
+from weedseg.bench.comparison import compare, detectable, holm, interval
 
 
 def line(arm: str, pretrain: int, finetune: int, weed_hit: list[int]) -> dict[str, Any]:
@@ -75,6 +75,27 @@ def test_without_any_pretraining_whole_fine_tunings_are_resampled() -> None:
 def test_another_pretraining_is_no_pair() -> None:
     lines = [line("S+", 1, 0, [70] * 3), line("P", 0, 0, [50] * 3)]
     assert compare(lines, "S+", "P", "weed") is None
+
+
+def test_an_unfinished_benchmark_is_compared_run_by_run() -> None:
+    lines = runs("S+", [70, 70]) + runs("P", [50, 50])
+    found = compare([x for x in lines if _seeds(x) != (1, 2)], "S+", "P", "weed")
+    assert found is not None
+    assert len(found.pairs) == 5
+    assert found.low < found.mean < found.high
+
+
+def _seeds(run: dict[str, Any]) -> tuple[int, int]:
+    return run["pretrain_seed"], run["finetune_seed"]
+
+
+def test_an_interval_holds_the_spread_of_fine_tunings() -> None:
+    narrow = interval([line("R", 0, f, [50] * 12) for f in range(3)], "weed")
+    assert narrow == pytest.approx((0.5, 0.5, 0.5))
+    mean, low, high = interval([line("R", 0, f, [30 + 20 * f] * 12) for f in range(3)], "weed")
+    assert mean == pytest.approx(0.5)
+    assert 0.3 <= low < 0.4
+    assert 0.6 < high <= 0.7
 
 
 def test_the_worst_class_is_the_lowest() -> None:

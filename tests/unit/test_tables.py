@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from weedseg.bench.lines import append_line, read_lines
-from weedseg.bench.tables import draw_all, fill, pretraining_table, verdict
+from weedseg.bench.pretraining_tables import (
+    cross_tables,
+    curve_table,
+    pretraining_table,
+    verdict,
+    with_source,
+)
+from weedseg.bench.tables import draw_all, fill
 from weedseg.serve.settings import settings_table
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +42,40 @@ def test_means_and_ranges_of_all_seeds() -> None:
 def test_absent_class_is_left_out_of_the_mean() -> None:
     row = pretraining_table([line("N", 0, None, 0.6)]).splitlines()[-1]
     assert "| 1 | - |" in row
+
+
+def counted(arm: str, labels: int, finetune_seed: int, weed: int, **more: Any) -> dict[str, Any]:
+    """A run that found `weed` of 100 weed px in each of three photos."""
+    return {
+        **line(arm, 0, weed / 100, weed / 100),
+        "labels": labels,
+        "finetune_seed": finetune_seed,
+        "pretrain_steps": 6,
+        "counts": {f"p{i}": [[0, 0], [100 - weed, weed]] for i in range(3)},
+        "iou": {"crop": 0.0, "weed": weed / 100},
+        **more,
+    }
+
+
+def test_a_curve_compares_equal_seeds_at_all_numbers_of_labels() -> None:
+    lines = [counted("R", n, seed, n) for n in (5, 20) for seed in (0, 1)]
+    lines += [counted("R", 5, 2, 90), counted("I", 5, 0, 7)]  # no other number has these
+    head, _, row = curve_table(lines).splitlines()
+    assert "| 5 labels | 20 labels |" in head
+    assert row.endswith("(R) | 0.050 [0.050, 0.050] | 0.200 [0.200, 0.200] |")
+    assert curve_table(lines[:2]) == ""
+
+
+def test_photos_of_another_set_are_an_arm_of_their_own() -> None:
+    own = [counted("R", 10, 0, 60), counted("R", 10, 1, 60)]
+    foreign = counted("R", 10, 0, 50, pretrain_dataset="peanut")
+    lines = [with_source(x) for x in (*own, foreign)]
+    rows = cross_tables(lines).splitlines()
+    assert "| random masking (R) | 1 | 0.600" in rows[2]
+    assert "| random masking (R), peanut photos | 1 | 0.500" in rows[3]
+    assert "| R minus R on peanut | weed | +10.0 [+10.0, +10.0] |" in cross_tables(lines)
+    assert "| 2 | 0.600" in pretraining_table(lines)
+    assert cross_tables(lines[:2]) == ""
 
 
 def test_verdict_compares_pretraining_by_pretraining_and_keeps_the_sign() -> None:
@@ -66,7 +107,8 @@ def test_readme_shows_what_the_lines_say() -> None:
     pages = (ROOT / "README.md", ROOT / "models" / "benchmarks" / "README.md")
     text = "".join(page.read_text(encoding="utf-8") for page in pages)
     tables = {**draw_all(ROOT / "models" / "benchmarks"), "settings": settings_table()}
-    assert {name for name, table in tables.items() if f"table:{name} -->" not in text} == set()
+    drawn = {name for name, table in tables.items() if table}
+    assert {name for name in drawn if f"table:{name} -->" not in text} == set()
     for page in pages:
         shown = page.read_text(encoding="utf-8")
         assert fill(shown, tables) == shown, f"{page}; run: weedseg bench tables"

@@ -5,7 +5,7 @@ Runs that share a pretraining are not independent: whole pretraining seeds are r
 bootstrap, Davison and Hinkley 1997, section 3.8), then the test photos. Where neither arm was
 pretrained, fine-tuning seeds are resampled instead.
 
-Shapes: R runs, P photos, C classes, B resamples.
+Shapes: R runs, A arms, P photos, C classes, B resamples.
 """
 
 from __future__ import annotations
@@ -69,16 +69,8 @@ def compare(lines: Lines, better: str, worse: str, score: str, seed: int = 0) ->
         [[[line["counts"][p] for p in photos] for line in (a, b)] for _, a, b in pairs], np.float64
     )  # (R, 2, P, C, C)
     whole = _score(counts.sum(2), names, score)
-    rng = np.random.default_rng(seed)
     clusters = np.array([seed for seed, _, _ in pairs])
-    distinct = np.unique(clusters)
-    drawn = np.empty(NUM_RESAMPLES)
-    for i in range(NUM_RESAMPLES):
-        weights = rng.multinomial(len(photos), np.full(len(photos), 1 / len(photos)))
-        summed = np.einsum("rapij,p->raij", counts, weights)
-        scores = _score(summed, names, score)
-        chosen = rng.choice(distinct, len(distinct))
-        drawn[i] = np.mean([scores[clusters == c, 0] - scores[clusters == c, 1] for c in chosen])
+    drawn = np.subtract(*_resampled(counts, clusters, names, score, seed).T)
     tail = (1 - LEVEL) / 2
     low, high = (100 * float(v) for v in np.quantile(drawn, [tail, 1 - tail]))
     p_value = 2 * min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
@@ -91,6 +83,52 @@ def compare(lines: Lines, better: str, worse: str, score: str, seed: int = 0) ->
         high=high,
         p_value=min(max(p_value, 1 / NUM_RESAMPLES), 1.0),
     )
+
+
+def interval(lines: Lines, score: str, seed: int = 0) -> tuple[float, float, float]:
+    """Return mean and 95 % interval of one arm: fine-tuning seeds resampled, then photos.
+
+    Args:
+        lines: Runs of one arm on equal photos, at least one, with ``counts`` per photo.
+        score: A class name, ``mIoU`` or ``worst class``.
+        seed: Seeds the resampling.
+
+    Returns:
+        Mean of the runs, lower and upper end; 0-1.
+    """
+    photos, names = sorted(lines[0]["counts"]), list(lines[0]["iou"])
+    counts = np.array([[[x["counts"][p] for p in photos]] for x in lines], np.float64)
+    clusters = np.array([x["finetune_seed"] for x in lines])
+    drawn = _resampled(counts, clusters, names, score, seed)[:, 0]
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return float(np.mean(_score(counts.sum(2), names, score))), float(low), float(high)
+
+
+def _resampled(
+    counts: Values, clusters: npt.NDArray[np.int64], names: list[str], score: str, seed: int
+) -> Values:
+    """Draw whole clusters of runs and photos anew, with replacement; score each draw.
+
+    Args:
+        counts: (R, A, P, C, C) counts of A arms.
+        clusters: (R,) what is drawn together.
+        names: C class names.
+        score: A class name, ``mIoU`` or ``worst class``.
+        seed: Seeds the draws.
+
+    Returns:
+        (B, A) mean score of the runs that were drawn.
+    """
+    rng = np.random.default_rng(seed)
+    distinct, num_photos = np.unique(clusters), counts.shape[2]
+    drawn = np.empty((NUM_RESAMPLES, counts.shape[1]))
+    for i in range(NUM_RESAMPLES):
+        weights = rng.multinomial(num_photos, np.full(num_photos, 1 / num_photos))
+        scores = _score(np.einsum("rapij,p->raij", counts, weights), names, score)
+        chosen = rng.choice(distinct, len(distinct))
+        drawn[i] = np.concatenate([scores[clusters == c] for c in chosen]).mean(0)
+    return drawn
 
 
 def _pairs(lines: Lines, better: str, worse: str) -> list[tuple[int, Any, Any]]:
@@ -115,7 +153,7 @@ def _seeds(line: dict[str, Any]) -> tuple[int, int]:
 
 
 def _score(counts: Values, names: list[str], score: str) -> Values:
-    """Compute a score from summed counts, (R, 2, C, C) -> (R, 2), 0-1."""
+    """Compute a score from summed counts, (R, A, C, C) -> (R, A), 0-1."""
     hit = np.diagonal(counts, axis1=-2, axis2=-1)
     truth, found = counts.sum(-1), counts.sum(-2)
     with np.errstate(invalid="ignore"):

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from weedseg import __version__
+from weedseg.bench.arms import ARMS, Arm
 from weedseg.bench.lines import append_line, claim, commit, file_name, finished, read_lines
 from weedseg.config import Recipe, load_recipe
 from weedseg.data.datasets import working_scale
@@ -42,54 +43,6 @@ SCALES = {"cwfid": 0.5, "peanut": 0.6667}
 """Working resolution of each set in benchmarks: both come to about 640 px."""
 MOST_DEVELOPMENT = 40
 """Photos that an idea is judged on, at most."""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way to get first weights."""
-
-    recipe: str | None
-    """Recipe of the pretraining; None does none."""
-    init: str = "none"
-    settings: tuple[str, ...] = ()
-    """What the arm changes in its recipe, before the settings of the benchmark."""
-    consistency: str = ""
-    """On which photos fine-tuning agrees with its teacher under hidden patches: '' none, all, or,
-    as a control, labelled: those that it is trained on anyway."""
-
-
-ARMS = {
-    "N": Arm(None),
-    "I": Arm(None, "imagenet"),
-    "R": Arm("random"),
-    "P": Arm("random-staged"),
-    "Q": Arm(
-        "default",
-        settings=(
-            "scoring.source=noise",
-            "selection.hard_share=1",
-            "selection.rising=false",
-            "selection.beta=inf",
-            "selection.hint_share=0",
-            "selection.cut_choices=1",
-        ),
-    ),
-    "G": Arm("default", settings=("scoring.source=gradient",)),
-    "V": Arm("default", settings=("scoring.source=vegetation",)),
-    "H": Arm("default", settings=("scoring.order=shuffled",)),
-    "L": Arm("default", settings=("scoring.order=easiest",)),
-    "F": Arm("faithful"),
-    "S+": Arm("default"),
-    "I+R": Arm("random", "imagenet"),
-    "I+S+": Arm("default", "imagenet"),
-    "N+U": Arm(None, consistency="all"),
-    "I+K": Arm(None, "imagenet", consistency="labelled"),
-    "I+U": Arm(None, "imagenet", consistency="all"),
-    "I+R+U": Arm("random", "imagenet", consistency="all"),
-    "I+S++U": Arm("default", "imagenet", consistency="all"),
-}
-"""The arms of the controlled comparison, by the letters of selective-masking.md section 5; U: with
-practice in fine-tuning (weedseg/finetuning/consistency.py), K: on the labelled photos alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +112,34 @@ def load_dataset(name: str, folder: Path) -> Dataset:
         split = make_split(farm, SPLIT_SEED)
         return Dataset(name=name, farm=farm, test=tuple(p.name for p in split.test))
     raise ConfigError(f"data set '{name}'", "cwfid or peanut", "choose one of them")
+
+
+def label_counts(dataset: Dataset, wanted: str) -> tuple[int, ...]:
+    """Read a list of numbers of labelled photos, such as ``5,10,all``.
+
+    Args:
+        dataset: Where the labels are; ``all`` is what it has beside the test.
+        wanted: Numbers and ``all``, with commas.
+
+    Returns:
+        The numbers, in the order given.
+
+    Raises:
+        ConfigError: One is no number from 2 on (one trains, one validates), or there are fewer.
+    """
+    split = dataset.split(0, 0)
+    most = len(split.train) + len(split.val)
+    counts = []
+    for word in wanted.split(","):
+        count = most if word == "all" else int(word) if word.isdecimal() else 0
+        if not 2 <= count <= most:
+            raise ConfigError(
+                f"'{word}' labelled photos of {dataset.name}",
+                f"2 to {most}, or all",
+                "choose fewer",
+            )
+        counts.append(count)
+    return tuple(counts)
 
 
 def run_plan(plan: Plan, reporter: Reporter | None = None) -> int:

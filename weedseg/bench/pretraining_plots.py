@@ -5,13 +5,13 @@ Label efficiency (mIoU over the number of labels), gain per class, and what a po
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weedseg.bench.comparison import compare
-from weedseg.bench.tables import ARM_NAMES
+from weedseg.bench.arms import ARMS
+from weedseg.bench.comparison import compare, interval
+from weedseg.bench.pretraining_tables import arm_name, curve_lines, with_source
 from weedseg.evaluation import drawing
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ def draw_plots(lines: Lines, folder: Path) -> list[Path]:
         folder: Where the plots go.
     """
     written = []
-    for dataset in sorted({line["dataset"] for line in lines}):
-        own = [line for line in lines if line["dataset"] == dataset and line["arm"] in ARM_NAMES]
+    known = [line for line in map(with_source, lines) if line["arm"] in ARMS]
+    for dataset in sorted({line["dataset"] for line in known}):
+        own = [line for line in known if line["dataset"] == dataset]
         drawn = {
             "labels": label_plot(own, dataset),
             "classes": class_plot(own, dataset),
@@ -51,30 +52,31 @@ def draw_plots(lines: Lines, folder: Path) -> list[Path]:
 
 
 def label_plot(lines: Lines, dataset: str) -> bytes | None:
-    """Draw mIoU over the number of labels, mean and range of the runs; None with one number."""
-    counts = sorted({line["labels"] for line in lines})
-    if len(counts) < 2:
+    """Draw mIoU over the number of labels, mean and 95 % interval; None with one number."""
+    chosen = curve_lines(lines)
+    if not chosen:
         return None
     with drawing.style():
         figure, axes = drawing.figure(8.6, 3.8)
-        for arm in _arms(lines):
-            rows = [
-                [x["miou"] for x in lines if (x["arm"], x["labels"]) == (arm, n)] for n in counts
-            ]
-            known = [(n, values) for n, values in zip(counts, rows) if values]
-            middle = [statistics.mean(values) for _, values in known]
+        for arm in _arms(chosen):
+            own = [line for line in chosen if line["arm"] == arm]
+            places = sorted({line["labels"] for line in own})
+            points = [interval([x for x in own if x["labels"] == n], "mIoU") for n in places]
+            middle = [mean for mean, _, _ in points]
             errors = [
-                [m - min(v) for m, (_, v) in zip(middle, known)],
-                [max(v) - m for m, (_, v) in zip(middle, known)],
+                [max(mean - low, 0) for mean, low, _ in points],
+                [max(high - mean, 0) for mean, _, high in points],
             ]
-            places = [n for n, _ in known]
-            axes.errorbar(places, middle, errors, color=_COLOURS[arm], marker="o", label=_name(arm))
+            axes.errorbar(
+                places, middle, errors, color=_COLOURS[arm], marker="o", label=arm_name(arm)
+            )
         axes.set_xscale("log")
+        counts = sorted({line["labels"] for line in chosen})
         axes.set_xticks(counts, [str(n) for n in counts])
         axes.minorticks_off()
         axes.set_xlabel("labelled photos")
         axes.set_ylabel("mIoU on held-out photos")
-        axes.set_title(f"{dataset}: accuracy at few labels (mean and range of runs)")
+        axes.set_title(f"{dataset}: accuracy at few labels (95 % intervals)")
         figure.legend(loc="outside right upper")
         return drawing.svg(figure)
 
@@ -103,7 +105,7 @@ def class_plot(lines: Lines, dataset: str, against: str = "N", labels: int = 10)
                 ],
                 color=_COLOURS[arm],
                 ecolor=drawing.GREY,
-                label=_name(arm),
+                label=arm_name(arm),
             )
         axes.axhline(0, color=drawing.GREY, linewidth=0.8)
         axes.set_xticks(range(len(classes)), classes)
@@ -133,13 +135,9 @@ def cost_plot(lines: Lines, dataset: str, labels: int = 10) -> bytes | None:
 
 def _points(axes: Axes, lines: Lines, arm: str) -> None:
     minutes = [(x["pretrain_seconds"] + x["finetune_seconds"]) / 60 for x in lines]
-    axes.scatter(minutes, [x["miou"] for x in lines], color=_COLOURS[arm], label=_name(arm))
+    axes.scatter(minutes, [x["miou"] for x in lines], color=_COLOURS[arm], label=arm_name(arm))
 
 
 def _arms(lines: Lines) -> list[str]:
     present = {line["arm"] for line in lines}
-    return [arm for arm in ARM_NAMES if arm in present]
-
-
-def _name(arm: str) -> str:
-    return f"{ARM_NAMES[arm]} ({arm})"
+    return [arm for arm in ARMS if arm in present]

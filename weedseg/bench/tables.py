@@ -2,117 +2,33 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from weedseg.bench.campaigns import campaigns_table
-from weedseg.bench.comparison import compare, holm
 from weedseg.bench.cost import cost_table
 from weedseg.bench.edge_table import draw_edge
 from weedseg.bench.lines import read_lines
 from weedseg.bench.maps import maps_table
-from weedseg.bench.peers_table import mean_and_range, peers_table, read_peers
+from weedseg.bench.peers_table import peers_table, read_peers
+from weedseg.bench.pretraining_tables import (
+    comparison_table,
+    cross_tables,
+    curve_table,
+    practice_tables,
+    pretraining_table,
+    verdict,
+    with_source,
+)
 from weedseg.bench.scorers import scorers_table
 from weedseg.bench.serve_table import draw_serve
 from weedseg.bench.trials import trials_table
 
-ARM_NAMES = {
-    "N": "scratch",
-    "I": "ImageNet, no masking",
-    "R": "random masking",
-    "P": "random masking, staged",
-    "Q": "structured noise",
-    "G": "edges",
-    "V": "green",
-    "H": "scores shuffled",
-    "L": "easiest",
-    "F": "selective, as published",
-    "S+": "selective, ours",
-    "I+R": "ImageNet + random",
-    "I+S+": "ImageNet + selective",
-    "N+U": "scratch, practice on all photos",
-    "I+K": "ImageNet, practice on the labelled photos",
-    "I+U": "ImageNet, practice on all photos",
-    "I+R+U": "ImageNet + random, practice",
-    "I+S++U": "ImageNet + selective, practice",
-}
-
 Lines = Sequence[dict[str, Any]]
 
-CLAIMS = (("S+", "P"), ("S+", "R"), ("S+", "I"), ("F", "P"), ("F", "R"), ("I+S+", "I+R"))
-"""Pairs of arms that the benchmark is about; S+ against P in weed IoU is the primary one."""
-PRACTICE = (("I+U", "I"), ("I+U", "I+K"), ("N+U", "N"), ("I+R+U", "I+U"), ("I+S++U", "I+R+U"))
-"""Pairs about practice in fine-tuning; a family of their own."""
-SCORES = ("weed", "mIoU", "worst class")
-
-
-def comparison_table(lines: Lines, claims: Sequence[tuple[str, str]] = CLAIMS) -> str:
-    """Draw a Markdown table of claims: mean difference, 95 % interval, p after Holm.
-
-    Args:
-        lines: Run lines of any data sets; each data set and number of labels is a family of its
-            own for Holm's correction. Empty without a pair of runs.
-        claims: Pairs of arms.
-    """
-    rows = []
-    for dataset, labels in sorted({(line["dataset"], line["labels"]) for line in lines}):
-        own = [x for x in lines if (x["dataset"], x["labels"]) == (dataset, labels)]
-        made = [compare(own, better, worse, score) for better, worse in claims for score in SCORES]
-        found = [c for c in made if c is not None]
-        for c, p in zip(found, holm([c.p_value for c in found])):
-            cells = (
-                f"{dataset}, {labels} labels",
-                f"{c.better} minus {c.worse}",
-                c.score,
-                f"{c.mean:+.1f} [{c.low:+.1f}, {c.high:+.1f}]",
-                f"{p:.3f}",
-                str(len(c.pairs)),
-            )
-            rows.append(f"| {' | '.join(cells)} |")
-    if not rows:
-        return ""
-    head = "| data set | arms | score | points [95 %] | p (Holm) | pairs |\n"
-    head += "|---|---|---|---:|---:|---:|"
-    return "\n".join([head, *rows]) + "\n"
-
-
-def practice_tables(lines: Lines) -> str:
-    """Draw the arms about practice in fine-tuning, and their differences.
-
-    Args:
-        lines: Run lines of the core.
-    """
-    present = {line["arm"] for line in lines}
-    arms = {arm for pair in PRACTICE if present.issuperset(pair) for arm in pair}
-    labels = {line["labels"] for line in lines if line["arm"] in arms - {"N", "I"}}
-    own = [line for line in lines if line["arm"] in arms and line["labels"] in labels]
-    return f"{pretraining_table(own)}\n{comparison_table(own, PRACTICE)}" if own else ""
-
-
-def pretraining_table(lines: Lines) -> str:
-    """Draw a Markdown table of the arms of each data set: means over seeds, range in brackets.
-
-    Args:
-        lines: Run lines of `weedseg.bench.pretraining`, of any data sets and arms.
-    """
-    rows = [
-        "| data set | first weights | seeds | weed IoU | crop IoU | mIoU | minutes |",
-        "|---|---|---:|---:|---:|---:|---:|",
-    ]
-    for dataset, labels in sorted({(line["dataset"], line["labels"]) for line in lines}):
-        for arm, name in ARM_NAMES.items():
-            chosen = [
-                line
-                for line in lines
-                if (line["dataset"], line["labels"], line["arm"]) == (dataset, labels, arm)
-            ]
-            if chosen:
-                rows.append(_row(f"{dataset}, {labels} labels", f"{name} ({arm})", chosen))
-    return "\n".join(rows) + "\n"
-
-
+CORE_LABELS = 10
+"""Labelled photos of the core's runs: what the claims are about."""
 STAGES = {
     "pretrain": "pretrain on all photos",
     "finetune": "fine-tune on the labels",
@@ -187,13 +103,16 @@ def pretraining_files(folder: Path) -> list[Path]:
 
 def draw_all(folder: Path) -> dict[str, str]:
     """Draw every table that the lines of a folder allow, by name."""
-    rows = [line for path in pretraining_files(folder) for line in read_lines(path)]
-    rows = [line for line in rows if not line["arm"].endswith(("U", "K"))]
+    lines = [with_source(x) for path in pretraining_files(folder) for x in read_lines(path)]
+    plain = [x for x in lines if not x["arm"].endswith(("U", "K"))]
+    rows = [x for x in plain if x["labels"] == CORE_LABELS and " on " not in x["arm"]]
     core = [x for p in sorted(folder.glob("pretraining/*.jsonl")) for x in read_lines(p)]
     return {
         "pretraining": f"{pretraining_table(rows)}\n{verdict(rows)}" if rows else "",
         "comparison": comparison_table(rows),
         "practice": practice_tables(core),
+        "curves": curve_table(plain),
+        "cross": cross_tables(plain),
         "trials": trials_table(
             [x for p in sorted(folder.glob("pretraining/tuning/*.jsonl")) for x in read_lines(p)]
         ),
@@ -269,47 +188,3 @@ def fill(text: str, tables: dict[str, str]) -> str:
             _, _, after = rest.partition(end)
             text = f"{before}{start}\n{table}\n{end}{after}"
     return text
-
-
-def _row(dataset: str, name: str, lines: Lines) -> str:
-    minutes = [(line["pretrain_seconds"] + line["finetune_seconds"]) / 60 for line in lines]
-    cells = [
-        dataset,
-        name,
-        str(len(lines)),
-        mean_and_range(line["iou"]["weed"] for line in lines),
-        mean_and_range(line["iou"]["crop"] for line in lines),
-        mean_and_range(line["miou"] for line in lines),
-        f"{statistics.mean(minutes):.0f}",
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-def verdict(lines: Lines, better: str = "S+", worse: str = "R") -> str:
-    """Say in one sentence per data set how two arms compare, pretraining by pretraining.
-
-    Args:
-        lines: Run lines.
-        better: Arm that is hoped to win.
-        worse: Arm it is compared with.
-    """
-    sentences = []
-    for dataset in sorted({line["dataset"] for line in lines}):
-        scores: dict[str, dict[tuple[int, int], float]] = {better: {}, worse: {}}
-        for line in lines:
-            if line["dataset"] == dataset and line["arm"] in scores and line["miou"] is not None:
-                seeds = line["pretrain_seed"], line["finetune_seed"]
-                scores[line["arm"]][seeds] = line["miou"]
-        pairs: dict[int, list[float]] = {}
-        for seeds in sorted(scores[better].keys() & scores[worse].keys()):
-            gain = 100 * (scores[better][seeds] - scores[worse][seeds])
-            pairs.setdefault(seeds[0], []).append(gain)
-        if pairs:
-            means = [statistics.mean(gains) for gains in pairs.values()]
-            each = ", ".join(f"{mean:+.1f}" for mean in means)
-            whole = statistics.mean(gain for gains in pairs.values() for gain in gains)
-            sentences.append(
-                f"{dataset}: mIoU of {better} minus {worse} is {whole:+.1f} points"
-                f" (by pretraining: {each})."
-            )
-    return "\n".join(sentences) + "\n" if sentences else ""

@@ -48,7 +48,9 @@ def pretraining(
     pretrain_seeds: Annotated[
         int, typer.Option(min=1, help="Pretraining seeds, each with each.")
     ] = 3,
-    labels: Annotated[int, typer.Option(min=1, help="Labelled photos.")] = 10,
+    labels: Annotated[
+        str, typer.Option(help="Labelled photos: numbers, or all; 5,10,20,all gives a curve.")
+    ] = "10",
     quick: Annotated[
         bool, typer.Option(help="A few steps of a tiny net: shows that all works, in minutes.")
     ] = False,
@@ -64,35 +66,35 @@ def pretraining(
     """Compare first weights at few labels; a stopped benchmark goes on, two processes share it.
 
     Raises:
-        ConfigError: Data set, arm or setting is unknown.
+        ConfigError: Data set, arm, number of labels or setting is unknown.
     """
+    from dataclasses import replace
+
     import torch
 
     from weedseg.bench.lines import read_lines
-    from weedseg.bench.pretraining import SCALES, Plan, load_dataset, run_plan
-    from weedseg.bench.tables import pretraining_table
+    from weedseg.bench.pretraining import SCALES, Plan, label_counts, load_dataset, run_plan
+    from weedseg.bench.pretraining_tables import pretraining_table
     from weedseg.bench.trials import SIZING
     from weedseg.cli.progress import TrainingBar
 
     torch.set_num_threads(threads)
+    photos = load_dataset(dataset, data / dataset)
+    counts, size = label_counts(photos, labels), QUICK if quick else SIZING
     plan = Plan(
-        dataset=load_dataset(dataset, data / dataset),
+        dataset=photos,
         arms=tuple(arms.split(",")),
         pretrain_seeds=1 if quick else pretrain_seeds,
         finetune_seeds=1 if quick else seeds,
-        labels=labels,
-        settings=(
-            f"data.scale={SCALES[dataset]}",
-            *(QUICK if quick else SIZING),
-            *(settings or ()),
-        ),
+        labels=counts[0],
+        settings=(f"data.scale={SCALES[dataset]}", *size, *(settings or ())),
         lines=out / f"{dataset}.jsonl",
         work=work,
         pretrain_on=load_dataset(pretrain_on, data / pretrain_on) if pretrain_on else None,
         read=read,
     )
     with TrainingBar() as bar:
-        num = run_plan(plan, bar)
+        num = sum(run_plan(replace(plan, labels=count), bar) for count in counts)
     typer.echo(f"{num} runs done by this process; lines: {plan.lines}")
     typer.echo(pretraining_table(read_lines(plan.lines)))
 
