@@ -133,8 +133,8 @@ def _resampled(
 
 def _pairs(lines: Lines, better: str, worse: str) -> list[tuple[int, Any, Any]]:
     """Find (seed to resample, line of `better`, line of `worse`) with equal seeds."""
-    ours = {_seeds(line): line for line in lines if line["arm"] == better}
-    theirs = {_seeds(line): line for line in lines if line["arm"] == worse}
+    ours = {seeds_of(line): line for line in lines if line["arm"] == better}
+    theirs = {seeds_of(line): line for line in lines if line["arm"] == worse}
     found = []
     for (first, second), line in sorted(ours.items()):
         other = theirs.get((first, second))
@@ -148,7 +148,8 @@ def _pairs(lines: Lines, better: str, worse: str) -> list[tuple[int, Any, Any]]:
     return found
 
 
-def _seeds(line: dict[str, Any]) -> tuple[int, int]:
+def seeds_of(line: dict[str, Any]) -> tuple[int, int]:
+    """Return the seeds of a run: of its pretraining, and of its fine-tuning."""
     return line["pretrain_seed"], line["finetune_seed"]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from weedseg.bench.arms import ARMS
-from weedseg.bench.comparison import compare, holm, interval
+from weedseg.bench.comparison import compare, holm, interval, seeds_of
 from weedseg.bench.peers_table import mean_and_range
 
 Lines = Sequence[dict[str, Any]]
@@ -100,8 +100,8 @@ def cross_tables(lines: Lines) -> str:
     for line in lines:
         letters, _, source = line["arm"].partition(" on ")
         if source:
-            foreign[(line["dataset"], line["labels"], letters, *_seeds(line))] = line
-    own = [x for x in lines if (x["dataset"], x["labels"], x["arm"], *_seeds(x)) in foreign]
+            foreign[(line["dataset"], line["labels"], letters, *seeds_of(line))] = line
+    own = [x for x in lines if (x["dataset"], x["labels"], x["arm"], *seeds_of(x)) in foreign]
     both = [*own, *foreign.values()]
     pairs = {(x["arm"].partition(" on ")[0], x["arm"]): None for x in foreign.values()}
     return f"{pretraining_table(both)}\n{comparison_table(both, list(pairs))}" if both else ""
@@ -117,9 +117,9 @@ def curve_lines(lines: Lines) -> list[dict[str, Any]]:
     chosen = []
     for dataset, arm in dict.fromkeys((dataset, arm) for dataset, _, arm in found):
         own = {n: x for (d, n, a), x in found.items() if (d, a) == (dataset, arm)}
-        shared = set.intersection(*({_seeds(x) for x in points} for points in own.values()))
+        shared = set.intersection(*({seeds_of(x) for x in points} for points in own.values()))
         if len(own) > 1:
-            chosen += [x for points in own.values() for x in points if _seeds(x) in shared]
+            chosen += [x for points in own.values() for x in points if seeds_of(x) in shared]
     return chosen
 
 
@@ -158,10 +158,6 @@ def _groups(lines: Lines) -> dict[tuple[str, int, str], list[dict[str, Any]]]:
     for line in sorted(lines, key=place):
         found.setdefault((line["dataset"], line["labels"], line["arm"]), []).append(line)
     return found
-
-
-def _seeds(line: dict[str, Any]) -> tuple[int, int]:
-    return line["pretrain_seed"], line["finetune_seed"]
 
 
 def _row(dataset: str, name: str, lines: Lines) -> str:

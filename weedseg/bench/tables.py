@@ -106,7 +106,8 @@ def draw_all(folder: Path) -> dict[str, str]:
     lines = [with_source(x) for path in pretraining_files(folder) for x in read_lines(path)]
     plain = [x for x in lines if not x["arm"].endswith(("U", "K"))]
     rows = [x for x in plain if x["labels"] == CORE_LABELS and " on " not in x["arm"]]
-    core = [x for p in sorted(folder.glob("pretraining/*.jsonl")) for x in read_lines(p)]
+    found = [x for p in sorted(folder.glob("pretraining/*.jsonl")) for x in read_lines(p)]
+    core = [x for x in map(with_source, found) if " on " not in x["arm"]]
     return {
         "pretraining": f"{pretraining_table(rows)}\n{verdict(rows)}" if rows else "",
         "comparison": comparison_table(rows),

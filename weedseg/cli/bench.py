@@ -74,7 +74,7 @@ def pretraining(
 
     from weedseg.bench.lines import read_lines
     from weedseg.bench.pretraining import SCALES, Plan, label_counts, load_dataset, run_plan
-    from weedseg.bench.pretraining_tables import pretraining_table
+    from weedseg.bench.pretraining_tables import pretraining_table, with_source
     from weedseg.bench.trials import SIZING
     from weedseg.cli.progress import TrainingBar
 
@@ -96,7 +96,7 @@ def pretraining(
     with TrainingBar() as bar:
         num = sum(run_plan(replace(plan, labels=count), bar) for count in counts)
     typer.echo(f"{num} runs done by this process; lines: {plan.lines}")
-    typer.echo(pretraining_table(read_lines(plan.lines)))
+    typer.echo(pretraining_table([with_source(line) for line in read_lines(plan.lines)]))
 
 
 @bench.command()
