@@ -24,9 +24,11 @@ NUM_WORKERS, NUM_PHOTOS = 3, 6
 MOST_OPEN_JOBS = 4
 """So many jobs always wait or run."""
 STEPS_PER_KILL = 60
-"""Steps done between two kills of a full campaign. A step that loses its worker three times fails
-by design; kills that follow each other faster than work is done would do that to innocent photos:
-of k kills, about k / STEPS_PER_KILL**2 steps are hit three times."""
+"""Steps done between two kills of a full campaign."""
+KILLED_ATTEMPTS = MAX_ATTEMPTS - 2
+"""A step that loses its worker MAX_ATTEMPTS times fails by design. So kills wait while a step runs
+that was tried more often than this; what is left is for stalls longer than a lease, and for a kill
+that comes a moment too late."""
 PHOTOS = {f"{n}.png": field_photo(n) for n in range(NUM_PHOTOS)}
 
 
@@ -89,6 +91,7 @@ def test_workers_are_killed(place, soak_share, keep_campaign):
         wait_until_it_worked(place, victim)
         time.sleep(rng.random() * 0.3)
         assert victim.poll() is None, place.log()
+        wait_for_an_early_attempt(place)
         place.kill(victim)
         in_step += bool(running_steps(place, victim))
         place.processes.remove(victim)
@@ -126,6 +129,19 @@ def in_active_jobs():
 def wait_until_it_worked(place, process):
     end = time.monotonic() + 60
     while not running_steps(place, process) and time.monotonic() < end:
+        time.sleep(0.005)
+
+
+def wait_for_an_early_attempt(place):
+    """Return when no running step is in one of its last attempts."""
+    late = select(Step.number).where(
+        Step.status == "running", Step.attempts > KILLED_ATTEMPTS, in_active_jobs()
+    )
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with place.database.read() as session:
+            if not session.scalars(late).all():
+                return
         time.sleep(0.005)
 
 
@@ -188,6 +204,7 @@ def test_servers_are_killed(place, soak_share, keep_campaign):
         for _ in range(num_kills):
             wait_for_more(client)
             time.sleep(2 * rng.random())
+            wait_for_an_early_attempt(place)
             kill_all(server)
             server.start()
         client.stop.set()

@@ -79,10 +79,11 @@ class Plan:
     def runs(self) -> Iterator[tuple[str, int, int]]:
         """List (arm, pretraining seed, fine-tuning seed), seed by seed so that arms stay even.
 
-        Arms without pretraining have one pretraining seed, 0.
+        A new pretraining comes before the next fine-tuning of an old one: a second process finds
+        work of its own. Arms without pretraining have one pretraining seed, 0.
         """
         seeds = [(p, f) for f in range(self.finetune_seeds) for p in range(self.pretrain_seeds)]
-        for pretrain_seed, finetune_seed in sorted(seeds, key=lambda s: (max(s), s)):
+        for pretrain_seed, finetune_seed in sorted(seeds, key=max):
             for arm in self.arms:
                 if ARMS[arm].recipe is not None or pretrain_seed == 0:
                     yield arm, pretrain_seed, finetune_seed
