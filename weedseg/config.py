@@ -158,6 +158,11 @@ class ScoringConfig:
         check_choice("scoring.teacher", self.teacher, ("ema", "model"))
         check_shares("scoring", self, "ema_decay time_share")
 
+    @property
+    def has_own_passes(self) -> bool:
+        """Tell whether scoring runs the model over photos, beside the training steps."""
+        return self.source == "error" and self.masks != "training"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionConfig:
@@ -257,6 +262,11 @@ class Recipe:
     selection: SelectionConfig = SelectionConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     export: ExportConfig = ExportConfig()
+
+    @property
+    def uses_scores(self) -> bool:
+        """Tell whether scores choose what pretraining hides."""
+        return self.pretrain.stages > 1 and self.selection.hard_share > 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, ready for JSON, which knows no infinity: it is the text 'inf'."""

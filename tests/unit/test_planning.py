@@ -116,10 +116,13 @@ def test_every_fold_of_a_cross_validation_is_paid_for():
 
 def test_scoring_is_part_of_the_price_of_a_step():
     recipe = Recipe()
-    random = replace(recipe, selection=replace(recipe.selection, hard_share=0.0))
-    with_scoring = step_costs(run(holdout(), recipe=recipe), PACE)[0]
-    without = step_costs(run(holdout(), recipe=random), PACE)[0]
-    assert with_scoring == pytest.approx(without / (1 - recipe.scoring.time_share))
+    passes = replace(recipe, scoring=replace(recipe.scoring, masks="pair"))
+    random = replace(passes, selection=replace(passes.selection, hard_share=0.0))
+    one_stage = replace(passes, pretrain=replace(passes.pretrain, stages=1))
+    with_scoring = step_costs(run(holdout(), recipe=passes), PACE)[0]
+    for free in (recipe, random, one_stage):
+        without = step_costs(run(holdout(), recipe=free), PACE)[0]
+        assert with_scoring == pytest.approx(without / (1 - recipe.scoring.time_share))
 
 
 def test_validation_and_test_photos_take_time():

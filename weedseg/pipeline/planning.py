@@ -177,7 +177,8 @@ def steps_within(run: Run, pace: Pace, minutes: float, elapsed: float) -> tuple[
 def step_costs(run: Run, pace: Pace) -> tuple[float, float]:
     """Return seconds per planned step: pretraining with scoring, fine-tuning over all folds."""
     config = run.recipe
-    scoring = config.scoring.time_share if config.selection.hard_share else 0.0
+    has_passes = config.uses_scores and config.scoring.has_own_passes
+    scoring = config.scoring.time_share if has_passes else 0.0
     pretrain = pace.pretrain_step * LOOP_FACTOR / (1 - min(scoring, 0.9))
     return pretrain, pace.finetune_step * LOOP_FACTOR * _num_fits(run)
 

@@ -96,17 +96,14 @@ class PretrainTask:
         """The network whose weights are the result."""
         return self.net
 
-    def _uses_scores(self) -> bool:
-        return self.config.stages > 1 and self.recipe.selection.hard_share > 0
-
     def _uses_teacher(self) -> bool:
         scoring = self.recipe.scoring
-        scores_photos = scoring.source == "error" and scoring.masks != "training"
-        return self._uses_scores() and scores_photos and scoring.teacher == "ema"
+        return self.recipe.uses_scores and scoring.has_own_passes and scoring.teacher == "ema"
 
     def _uses_steps(self) -> bool:
         scoring = self.recipe.scoring
-        return self._uses_scores() and scoring.source == "error" and scoring.masks == "training"
+        at_no_cost = scoring.source == "error" and not scoring.has_own_passes
+        return self.recipe.uses_scores and at_no_cost
 
     def stage_of(self, step: int) -> int:
         """Return the number of the stage a step belongs to."""
@@ -151,7 +148,7 @@ class PretrainTask:
     ) -> augment.Cut:
         """Draw a cut of a photo; of several choices take the one with the hardest patches."""
         config, stage = self.config, self.stage_of(step)
-        num = self.recipe.selection.cut_choices if self._uses_scores() else 1
+        num = self.recipe.selection.cut_choices if self.recipe.uses_scores else 1
         # The first cut stays that of the arms without scores: the others have their own chance.
         sources = (rng, *rng.spawn(1) * (num - 1))
         choices = [
@@ -170,7 +167,7 @@ class PretrainTask:
         """Score photos when a selective stage begins."""
         if self.teacher is not None:
             self.teacher.to(next(self.net.parameters()).device)
-        if not self._uses_scores() or self.recipe.scoring.source == "noise":
+        if not self.recipe.uses_scores or self.recipe.scoring.source == "noise":
             return
         if step not in self.borders[1:-1]:
             return
