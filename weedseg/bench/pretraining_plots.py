@@ -57,7 +57,7 @@ def label_plot(lines: Lines, dataset: str) -> bytes | None:
     if not chosen:
         return None
     with drawing.style():
-        figure, axes = drawing.figure(8.6, 3.8)
+        figure, axes = drawing.figure(8.6, 4.4)
         for arm in _arms(chosen):
             own = [line for line in chosen if line["arm"] == arm]
             places = sorted({line["labels"] for line in own})
@@ -77,12 +77,12 @@ def label_plot(lines: Lines, dataset: str) -> bytes | None:
         axes.set_xlabel("labelled photos")
         axes.set_ylabel("mIoU on held-out photos")
         axes.set_title(f"{dataset}: accuracy at few labels (95 % intervals)")
-        figure.legend(loc="outside right upper")
+        figure.legend(loc="outside lower center", ncols=3, fontsize=8)
         return drawing.svg(figure)
 
 
 def class_plot(lines: Lines, dataset: str, against: str = "N", labels: int = 10) -> bytes | None:
-    """Draw the gain over training from scratch per class with 95 % intervals; None without."""
+    """Draw the gain over scratch with 95 % intervals, a panel per class; None without."""
     own = [line for line in lines if line["labels"] == labels]
     arms = [arm for arm in _arms(own) if arm != against]
     classes = list(own[0]["iou"]) if own else []
@@ -90,28 +90,25 @@ def class_plot(lines: Lines, dataset: str, against: str = "N", labels: int = 10)
     if not any(found.values()):
         return None
     with drawing.style():
-        figure, axes = drawing.figure(8.6, 3.8)
-        width = 0.8 / max(len(arms), 1)
-        for i, arm in enumerate(arms):
-            chosen = [(n, found[arm, name]) for n, name in enumerate(classes)]
-            known = [(n + (i - (len(arms) - 1) / 2) * width, c) for n, c in chosen if c is not None]
-            axes.bar(
-                [place for place, _ in known],
-                [c.mean for _, c in known],
-                width,
-                yerr=[
-                    [max(c.mean - c.low, 0) for _, c in known],
-                    [max(c.high - c.mean, 0) for _, c in known],
-                ],
-                color=_COLOURS[arm],
-                ecolor=drawing.GREY,
-                label=arm_name(arm),
-            )
-        axes.axhline(0, color=drawing.GREY, linewidth=0.8)
-        axes.set_xticks(range(len(classes)), classes)
-        axes.set_ylabel("IoU gain over scratch, points")
-        axes.set_title(f"{dataset}: gain per class at {labels} labels (95 % intervals)")
-        figure.legend(loc="outside right upper")
+        figure, panels = drawing.panels(len(classes), 3.0, 0.9 + 0.26 * len(arms))
+        for axes, name in zip(panels, classes):
+            if axes is not panels[0]:
+                axes.sharex(panels[0])
+            known = [(i, found[arm, name]) for i, arm in enumerate(arms)]
+            for i, c in known:
+                if c is not None:
+                    errors = [[max(c.mean - c.low, 0)], [max(c.high - c.mean, 0)]]
+                    axes.barh(
+                        i, c.mean, 0.72, xerr=errors, color=_COLOURS[arms[i]], ecolor=drawing.GREY
+                    )
+            axes.axvline(0, color=drawing.GREY, linewidth=0.8)
+            axes.set_title(name)
+            axes.set_yticks(range(len(arms)), [])
+            axes.set_ylim(len(arms) - 0.5, -0.5)
+            axes.grid(visible=False, axis="y")
+        panels[0].set_yticks(range(len(arms)), [arm_name(arm) for arm in arms])
+        figure.suptitle(f"{dataset}: gain per class over scratch at {labels} labels")
+        figure.supxlabel("IoU gain, points (95 % intervals)", fontsize="medium")
         return drawing.svg(figure)
 
 
@@ -122,14 +119,14 @@ def cost_plot(lines: Lines, dataset: str, labels: int = 10) -> bytes | None:
     if len(arms) < 2:
         return None
     with drawing.style():
-        figure, axes = drawing.figure(8.6, 3.8)
+        figure, axes = drawing.figure(8.6, 4.4)
         for arm in arms:
             _points(axes, [line for line in own if line["arm"] == arm], arm)
         axes.set_xlabel("minutes of pretraining and fine-tuning (busy machine)")
         axes.set_ylabel("mIoU on held-out photos")
         axes.set_title(f"{dataset}: what a point costs at {labels} labels")
         axes.set_xlim(left=0)
-        figure.legend(loc="outside right upper")
+        figure.legend(loc="outside lower center", ncols=3, fontsize=8)
         return drawing.svg(figure)
 
 
