@@ -53,6 +53,7 @@ class TrainingBar:
         self._tasks: dict[str, TaskID] = {}
         self._latest: dict[str, dict[str, float]] = {}
         self._first: dict[str, tuple[int, float]] = {}
+        self._steps: dict[str, int] = {}
         self._last_line_s = time.monotonic()
 
     def __enter__(self) -> TrainingBar:
@@ -75,9 +76,12 @@ class TrainingBar:
             self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     def update(self, phase: str, step: int, total: int, values: dict[str, float]) -> None:
-        """Show that a step is done."""
+        """Show that a step is done; a smaller one than before begins the phase anew."""
         if self._silent:
             return
+        if step < self._steps.get(phase, 0):
+            self._begin_anew(phase, total)
+        self._steps[phase] = step
         latest = self._latest.setdefault(phase, {})
         latest.update(values)
         shown = ", ".join(text.format(latest[key]) for key, text in SHOWN.items() if key in latest)
@@ -85,6 +89,13 @@ class TrainingBar:
             self._draw(phase, step, total, shown)
         else:
             self._write_line(phase, step, total, shown)
+
+    def _begin_anew(self, phase: str, total: int) -> None:
+        """Forget the last run of a phase of this name: its values and its clock."""
+        self._latest.pop(phase, None)
+        self._first.pop(phase, None)
+        if phase in self._tasks:
+            self._bar.reset(self._tasks[phase], total=total, rate="", values="")
 
     def _draw(self, phase: str, step: int, total: int, shown: str) -> None:
         """Move the bar of a phase."""
