@@ -219,7 +219,7 @@ class FinetuneConfig:
     """Share of the patches that are hidden there, 0-1."""
     consistency_sure: float = 0.9
     """Smallest probability with which a class of the average counts there, 0-1."""
-    consistency_min_steps: int = 400
+    consistency_min_steps: int = 200
     """Shorter trainings leave it out, >= 0: the average then lacks rare classes."""
 
     def __post_init__(self) -> None:

@@ -125,7 +125,7 @@ def test_training_photos_are_practised_on_when_there_are_no_others(tiny_farm, tm
     task = build_task(tiny_farm, photos, load_recipe("default", settings), options)
     assert [photo.name for photo in task.consistency.pool.photos] == [p.name for p in photos[0]]
     assert task.kept is task.consistency.teacher
-    for setting in ("finetune.consistency_weight=0", "finetune.steps=399"):
+    for setting in ("finetune.consistency_weight=0", "finetune.steps=199"):
         without = load_recipe("default", [*settings, setting])
         task = build_task(tiny_farm, photos, without, options)
         assert task.consistency is None
