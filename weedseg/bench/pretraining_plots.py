@@ -58,7 +58,8 @@ def label_plot(lines: Lines, dataset: str) -> bytes | None:
         return None
     with drawing.style():
         figure, axes = drawing.figure(8.6, 4.4)
-        for arm in _arms(chosen):
+        arms = _arms(chosen)
+        for i, arm in enumerate(arms):
             own = [line for line in chosen if line["arm"] == arm]
             places = sorted({line["labels"] for line in own})
             points = [interval([x for x in own if x["labels"] == n], "mIoU") for n in places]
@@ -67,8 +68,9 @@ def label_plot(lines: Lines, dataset: str) -> bytes | None:
                 [max(mean - low, 0) for mean, low, _ in points],
                 [max(high - mean, 0) for mean, _, high in points],
             ]
+            beside = [n * 1.02 ** (i - (len(arms) - 1) / 2) for n in places]
             axes.errorbar(
-                places, middle, errors, color=_COLOURS[arm], marker="o", label=arm_name(arm)
+                beside, middle, errors, color=_COLOURS[arm], marker="o", label=arm_name(arm)
             )
         axes.set_xscale("log")
         counts = sorted({line["labels"] for line in chosen})
