@@ -83,7 +83,7 @@ class PretrainConfig:
     """Side of a patch, px."""
     hidden_share: float = 0.5
     """Share of the patches that are hidden, 0-1."""
-    stages: int = 5
+    stages: int = 1
     """Stages, the random one included; 1 is random masking alone."""
     first_stage_share: float = 0.1
     """Share of the steps spent in the random stage, 0-1."""

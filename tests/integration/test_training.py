@@ -24,7 +24,7 @@ from weedseg.training import checkpoint
 from weedseg.training.loop import FitOptions, fit
 from weedseg.training.schedule import Schedule
 
-LONG = ("default", ("pretrain.steps=12", "finetune.steps=12"))
+LONG = ("selective", ("pretrain.steps=12", "finetune.steps=12"))
 PHASES = pytest.mark.parametrize("phase", ["pretrain", "finetune"])
 
 
@@ -109,7 +109,7 @@ def test_one_labelled_batch_is_learnt_by_heart(tiny_farm, tiny_recipe, tmp_path)
 
 def test_one_batch_is_reconstructed(tiny_farm, tiny_recipe, tmp_path, monkeypatch):
     options = pretraining.PretrainOptions(folder=tmp_path, device=torch.device("cpu"), seed=0)
-    recipe = tiny_recipe("random", "pretrain.stages=1", "pretrain.steps=80")
+    recipe = tiny_recipe("default", "pretrain.stages=1", "pretrain.steps=80")
     task = pretraining.build_task(tiny_farm, tiny_farm.photos, recipe, options)
     hidden = task.choose_hidden(task.prepare(0, 0), 0)
     monkeypatch.setattr(task, "choose_hidden", lambda batch, step: hidden)
@@ -237,9 +237,9 @@ def test_few_validation_photos_choose_no_step(tmp_path, tiny_recipe, tiny_farm):
 
 
 def test_a_new_run_forgets_the_old_one(tmp_path, tiny_recipe, pretrain_tiny):
-    recipe = tiny_recipe("random", "pretrain.stages=1", "pretrain.steps=6")
+    recipe = tiny_recipe("default", "pretrain.stages=1", "pretrain.steps=6")
     pretrain_tiny(tmp_path, recipe, seed=1)
-    shorter = tiny_recipe("random", "pretrain.stages=1", "pretrain.steps=2")
+    shorter = tiny_recipe("default", "pretrain.stages=1", "pretrain.steps=2")
     pretrain_tiny(tmp_path, shorter, seed=2)
     assert len(metrics(tmp_path)) == 2
     found = checkpoint.list_checkpoints(tmp_path / "checkpoints", checkpoint.STEP)
@@ -247,7 +247,7 @@ def test_a_new_run_forgets_the_old_one(tmp_path, tiny_recipe, pretrain_tiny):
 
 
 def test_a_checkpoint_of_another_net_is_refused(tmp_path, tiny_recipe, pretrain_tiny):
-    recipe = tiny_recipe("random", "pretrain.stages=1", "pretrain.steps=2")
+    recipe = tiny_recipe("default", "pretrain.stages=1", "pretrain.steps=2")
     pretrain_tiny(tmp_path, recipe)
     other = replace(recipe, net=replace(recipe.net, decoder_channels=12))
     with pytest.raises(CheckpointError, match="does not fit"):
@@ -398,9 +398,9 @@ def test_too_many_broken_photos_stop_it(broken_farm, runs, tiny_recipe, tmp_path
 # --- modes -------------------------------------------------------------------------------------
 
 MODES = {
-    "R": ("random", ("pretrain.stages=1",)),
+    "R": ("default", ("pretrain.stages=1",)),
     "P": ("random-staged", ()),
-    "S+": ("default", ()),
+    "S+": ("selective", ()),
     "F": ("faithful", ("scoring.time_share=0.6",)),
 }
 
@@ -481,9 +481,9 @@ CONTROLS = ("Q", "G", "V", "H", "L")
 @pytest.mark.parametrize("arm", CONTROLS)
 def test_controls_choose_otherwise_but_take_equal_steps(pretrain_tiny, tiny_recipe, tmp_path, arm):
     """Each control leaves the random stage as it is and departs from S+ after it."""
-    recipe = tiny_recipe("default", *ARMS[arm].settings)
+    recipe = tiny_recipe("selective", *ARMS[arm].settings)
     pretrain_tiny(tmp_path / arm, recipe)
-    pretrain_tiny(tmp_path / "S+", tiny_recipe())
+    pretrain_tiny(tmp_path / "S+", tiny_recipe("selective"))
     control, selective = ([line["loss"] for line in metrics(tmp_path / n)] for n in (arm, "S+"))
     assert len(control) == len(selective)
     assert control[:2] == selective[:2]
@@ -492,7 +492,7 @@ def test_controls_choose_otherwise_but_take_equal_steps(pretrain_tiny, tiny_reci
 
 def test_the_hardest_of_several_cuts_is_taken(tiny_farm, tiny_recipe, tmp_path):
     options = pretraining.PretrainOptions(folder=tmp_path, device=torch.device("cpu"), seed=0)
-    recipe = tiny_recipe("default", "selection.cut_choices=16", "pretrain.min_cut_share=1")
+    recipe = tiny_recipe("selective", "selection.cut_choices=16", "pretrain.min_cut_share=1")
     task = pretraining.build_task(tiny_farm, tiny_farm.photos, recipe, options)
     last = recipe.pretrain.steps - 1
 
@@ -517,7 +517,7 @@ def test_the_hardest_of_several_cuts_is_taken(tiny_farm, tiny_recipe, tmp_path):
 @pytest.mark.parametrize("share", [0.0, 0.06, 0.2, 0.5])
 def test_a_stage_scores_what_it_can_afford(tiny_farm, tiny_recipe, tmp_path, share):
     options = pretraining.PretrainOptions(folder=tmp_path, device=torch.device("cpu"), seed=0)
-    recipe = tiny_recipe("default", "scoring.masks=pair", f"scoring.time_share={share}")
+    recipe = tiny_recipe("selective", "scoring.masks=pair", f"scoring.time_share={share}")
     task = pretraining.build_task(tiny_farm, tiny_farm.photos, recipe, options)
     order = list(range(8))
     cost = 96 * 128 / 64**2 * 2 * FORWARD_SHARE  # of a photo, in tiles of a training step
@@ -538,7 +538,7 @@ def test_photos_beyond_the_budget_keep_random_masks(
         return real(self, net, photos, seed)
 
     monkeypatch.setattr(PhotoScorer, "score_all", spy)
-    recipe = tiny_recipe("default", "scoring.masks=pair", "scoring.time_share=0.3")
+    recipe = tiny_recipe("selective", "scoring.masks=pair", "scoring.time_share=0.3")
     summary = pretrain_tiny(tmp_path, recipe)
     cost, batch = 96 * 128 / 64**2 * 2 * FORWARD_SHARE, recipe.pretrain.batch
     assert [len(photos) for photos in scored] == [int(0.3 / 0.7 * 3 * batch / cost)] * 2
@@ -552,7 +552,7 @@ def test_photos_beyond_the_budget_keep_random_masks(
 
 def test_no_time_for_scoring_is_random_masking(pretrain_tiny, tiny_recipe, tmp_path):
     settings = ("scoring.masks=pair", "scoring.time_share=0.0")
-    pretrain_tiny(tmp_path / "S+", tiny_recipe("default", *settings))
+    pretrain_tiny(tmp_path / "S+", tiny_recipe("selective", *settings))
     pretrain_tiny(tmp_path / "P", tiny_recipe("random-staged"))
     assert weights(tmp_path / "S+") == weights(tmp_path / "P")
 

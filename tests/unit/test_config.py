@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -28,10 +29,12 @@ def test_every_recipe_loads_and_comes_back_from_plain_data(name):
 
 
 def test_the_four_masking_modes_are_recipes():
-    assert {"default", "faithful", "random", "random-staged"} <= set(recipe_names())
-    assert load_recipe("random").pretrain.stages == 1
-    assert load_recipe("random-staged").selection.hard_share == 0
-    assert load_recipe("random-staged").pretrain.stages == load_recipe().pretrain.stages
+    assert {"default", "selective", "faithful", "random-staged"} == set(recipe_names())
+    default, selective, staged = map(load_recipe, ("default", "selective", "random-staged"))
+    assert default == Recipe()
+    assert default.pretrain.stages == 1
+    assert [recipe.uses_scores for recipe in (default, selective, staged)] == [False, True, False]
+    assert replace(staged, selection=selective.selection) == selective
     assert math.isinf(load_recipe("faithful").selection.beta)
 
 

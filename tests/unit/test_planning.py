@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weedseg.config import FinetuneConfig, Recipe
+from weedseg.config import FinetuneConfig, Recipe, load_recipe
 from weedseg.data.index import Photo
 from weedseg.data.splits import Split
 from weedseg.errors import ConfigError
@@ -115,7 +115,7 @@ def test_every_fold_of_a_cross_validation_is_paid_for():
 
 
 def test_scoring_is_part_of_the_price_of_a_step():
-    recipe = Recipe()
+    recipe = load_recipe("selective")
     passes = replace(recipe, scoring=replace(recipe.scoring, masks="pair"))
     random = replace(passes, selection=replace(passes.selection, hard_share=0.0))
     one_stage = replace(passes, pretrain=replace(passes.pretrain, stages=1))
@@ -156,7 +156,7 @@ def whole_run(split):
     )
 
 
-@pytest.mark.parametrize(("minutes", "practises"), [(30, True), (8, False)])
+@pytest.mark.parametrize(("minutes", "practises"), [(30, True), (4, False)])
 def test_a_budget_that_is_too_short_for_practice_is_planned_without_it(
     monkeypatch, minutes, practises
 ):

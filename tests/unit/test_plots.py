@@ -88,4 +88,5 @@ def test_hidden_classes_are_drawn_against_their_base_rate() -> None:
     assert svg_of(drawn).startswith("<?xml")
     assert drawn != often
     assert plots.hidden_plot({"hidden_classes": []}) is None
+    assert plots.hidden_plot({"hidden_classes": [stage]}) is None  # random masking alone
     assert plots.hidden_plot({}) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -195,6 +196,20 @@ def test_numbers_labels_and_words(run: Path) -> None:
     assert "nan" not in page.text.split()
 
 
+def test_random_masking_has_no_stages_and_scores_nothing(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    pictures = copy / "pretrain" / "pictures"
+    (pictures / "stage-05-of-05.png").rename(pictures / "stage-01-of-01.png")
+    about = json.loads((copy / "run.json").read_text()) | {"scored_share": 0.0}
+    write_json(copy / "run.json", about)
+    before, after = Page(render_report(run)).text, Page(render_report(copy)).text
+    for words in ("after stage 5 of 5", "photos whose patches were scored", "time spent scoring"):
+        assert words in before
+        assert words not in after
+    assert "at the end" in after
+
+
 def test_hostile_names_are_text(run: Path) -> None:
     text = render_report(run)
     assert "<script" not in text
@@ -245,6 +260,17 @@ def test_untested_model(tmp_path: Path) -> None:
     assert "Accuracy unknown" in page.text
     assert "1 photo with labels" in page.text
     assert page.ids == ["summary", "data"]
+
+
+def test_a_model_that_finds_no_weed_is_not_to_be_relied_on(tmp_path: Path) -> None:
+    evaluation = Evaluation(DEFAULT_CLASSES)
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2:4] = 2
+    evaluation.add("a.jpg", mask, np.zeros_like(mask), np.full((8, 8), 99, np.uint8))
+    write_json(tmp_path / "evaluation.json", evaluation.to_dict())
+    page = Page(render_report(tmp_path))
+    assert "the model finds no weed: do not rely on it" in page.text
+    assert "is weed;" not in page.text
 
 
 def test_nulls_are_written_as_words(tmp_path: Path) -> None:

@@ -28,11 +28,11 @@ class Arm:
 ARMS = {
     "N": Arm("scratch", None),
     "I": Arm("ImageNet, no masking", None, "imagenet"),
-    "R": Arm("random masking", "random"),
+    "R": Arm("random masking", "default"),
     "P": Arm("random masking, staged", "random-staged"),
     "Q": Arm(
         "structured noise",
-        "default",
+        "selective",
         settings=(
             "scoring.source=noise",
             "selection.hard_share=1",
@@ -42,20 +42,20 @@ ARMS = {
             "selection.cut_choices=1",
         ),
     ),
-    "G": Arm("edges", "default", settings=("scoring.source=gradient",)),
-    "V": Arm("green", "default", settings=("scoring.source=vegetation",)),
-    "H": Arm("scores shuffled", "default", settings=("scoring.order=shuffled",)),
-    "L": Arm("easiest", "default", settings=("scoring.order=easiest",)),
+    "G": Arm("edges", "selective", settings=("scoring.source=gradient",)),
+    "V": Arm("green", "selective", settings=("scoring.source=vegetation",)),
+    "H": Arm("scores shuffled", "selective", settings=("scoring.order=shuffled",)),
+    "L": Arm("easiest", "selective", settings=("scoring.order=easiest",)),
     "F": Arm("selective, as published", "faithful"),
-    "S+": Arm("selective, ours", "default"),
-    "I+R": Arm("ImageNet + random", "random", "imagenet"),
-    "I+S+": Arm("ImageNet + selective", "default", "imagenet"),
+    "S+": Arm("selective, ours", "selective"),
+    "I+R": Arm("ImageNet + random", "default", "imagenet"),
+    "I+S+": Arm("ImageNet + selective", "selective", "imagenet"),
     "N+U": Arm("scratch, practice on all photos", None, consistency="all"),
     "I+K": Arm(
         "ImageNet, practice on the labelled photos", None, "imagenet", consistency="labelled"
     ),
     "I+U": Arm("ImageNet, practice on all photos", None, "imagenet", consistency="all"),
-    "I+R+U": Arm("ImageNet + random, practice", "random", "imagenet", consistency="all"),
-    "I+S++U": Arm("ImageNet + selective, practice", "default", "imagenet", consistency="all"),
+    "I+R+U": Arm("ImageNet + random, practice", "default", "imagenet", consistency="all"),
+    "I+S++U": Arm("ImageNet + selective, practice", "selective", "imagenet", consistency="all"),
 }
 """In the order of the tables."""

@@ -119,7 +119,7 @@ def throughput(
     from weedseg.bench.throughput import measure_throughput, with_few_steps
     from weedseg.config import load_recipe
 
-    recipe = load_recipe("default", list(settings or (f"data.scale={SCALES[dataset]}",)))
+    recipe = load_recipe("selective", list(settings or (f"data.scale={SCALES[dataset]}",)))
     line = measure_throughput(
         load_dataset(dataset, data / dataset), with_few_steps(recipe, steps), rounds
     )

@@ -37,7 +37,7 @@ def cost(
     from weedseg.config import load_recipe
 
     torch.set_num_threads(threads)
-    recipe = load_recipe("default", list(settings or (f"data.scale={SCALES[dataset]}",)))
+    recipe = load_recipe("selective", list(settings or (f"data.scale={SCALES[dataset]}",)))
     lines = measure_cost(load_dataset(dataset, data / dataset), recipe)
     out.unlink(missing_ok=True)
     for line in lines:
@@ -69,7 +69,7 @@ def scorers(
     from weedseg.config import load_recipe
 
     torch.set_num_threads(threads)
-    recipe = load_recipe("random", list(settings or (f"data.scale={SCALES[dataset]}",)))
+    recipe = load_recipe("default", list(settings or (f"data.scale={SCALES[dataset]}",)))
     line = measure_scorers(load_dataset(dataset, data / dataset), with_few_steps(recipe, steps))
     append_line(out, line)
     typer.echo(scorers_table([line]))

@@ -19,7 +19,7 @@ FarmImages = Annotated[
 Labels = Annotated[Path | None, typer.Option(help="Folder of masks, if they lie elsewhere.")]
 Out = Annotated[Path | None, typer.Option(help="Run folder; a new one here by default.")]
 RecipeName = Annotated[
-    str, typer.Option(help="default, random, random-staged, faithful, or a TOML file.")
+    str, typer.Option(help="default, selective, faithful, random-staged, or a TOML file.")
 ]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="section.key=value; may be given again.")

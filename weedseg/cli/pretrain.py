@@ -55,8 +55,8 @@ def pretrain(
 
 
 def _show(summary: dict[str, Any], folder: Path) -> None:
-    typer.echo(
-        f"{summary['steps']} steps on {summary['num_photos']} photos; scoring took "
-        f"{100 * summary['scoring_share']:.1f} % of the time"
-    )
+    scored = ""
+    if summary["scored_share"]:  # nothing is scored with random masking
+        scored = f"; scoring took {100 * summary['scoring_share']:.1f} % of the time"
+    typer.echo(f"{summary['steps']} steps on {summary['num_photos']} photos{scored}")
     typer.echo(f"next: weedseg finetune {folder}")

@@ -157,14 +157,16 @@ def pretraining_plot(rows: Rows) -> str | None:
 
 
 def hidden_plot(pretraining: Mapping[str, Any]) -> str | None:
-    """Draw how often each class was hidden against its base rate, stage by stage; None without.
+    """Draw how often each class was hidden against its base rate, stage by stage.
+
+    None without labelled photos, and with one stage, which hides patches at random.
 
     Args:
         pretraining: ``pretrain.json``; its ``hidden_classes`` holds, per stage, ``hidden`` and
             ``base`` share of every class, counted on labelled photos for reporting only.
     """
     stages = pretraining.get("hidden_classes") or []
-    if not stages:
+    if len(stages) < 2:
         return None
     with drawing.style():
         figure, axes = drawing.figure(6.4, 3.2)

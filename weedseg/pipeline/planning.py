@@ -17,8 +17,8 @@ from weedseg.pretraining import run as pretraining
 from weedseg.training import distributed
 from weedseg.training.timing import step_seconds
 
-PRETRAIN_SHARE = 0.6
-"""Share of the training time that goes into pretraining."""
+PRETRAIN_SHARE = 0.1
+"""Share of the training time that goes into pretraining; more showed no gain (DECISIONS.md)."""
 FEWEST_STEPS = 40
 """Fewer steps than this in a phase are of no use."""
 USED_SHARE = 0.95

@@ -148,10 +148,9 @@ def _about(about: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append((f"planned {str(key).replace('_', ' ')}", value))
     for key, value in _object(about.get("seconds")).items():
         rows.append((f"time: {key}", words.duration(value)))
-    if "scored_share" in about:
+    if about.get("scored_share"):  # nothing is scored with random masking
         rows.append(("photos whose patches were scored", words.percent(about["scored_share"])))
-    if "scoring_time_share" in about:
-        rows.append(("time spent scoring", words.percent(about["scoring_time_share"])))
+        rows.append(("time spent scoring", words.percent(about.get("scoring_time_share"))))
     return [(name, str(value)) for name, value in rows if value is not None]
 
 
@@ -198,8 +197,10 @@ def _pictures(folder: Path) -> list[dict[str, str]]:
 
 
 def _caption(stem: str) -> str:
-    """Turn the name of a picture into words: the rank goes, a stage is counted."""
+    """Turn the name of a picture into words: the rank goes, one of several stages is counted."""
     stage = re.fullmatch(r"stage-(\d+)-of-(\d+)", stem)
+    if stage and int(stage[2]) == 1:
+        return "at the end"
     if stage:
         return f"after stage {int(stage[1])} of {int(stage[2])}"
     return re.sub(r"^\d+-", "", stem)

@@ -82,6 +82,11 @@ def grower_sentence(evaluation: Values) -> str:
         return "Accuracy unknown: no labelled photo was left to test the model, so check its maps."
     if recall is None:
         return "No test photo shows a weed, so nothing can be said about how well weeds are found."
+    if recall == 0:
+        return (
+            "In photos it was not trained on, the model finds no weed: do not rely on it; train it "
+            "longer, or label more photos with weeds."
+        )
     sentence = f"In photos it was not trained on, the model finds {percent(recall, 0)} of the weed"
     sentence += f" area, and {percent(precision, 0)} of what it marks as weed is weed"
     cover = weed_cover_error(evaluation)
