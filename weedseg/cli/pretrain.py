@@ -51,12 +51,11 @@ def pretrain(
             run = prepare(chosen, bar.say, started)
             summary = pretrain_stage(run, bar)
     if first:
-        _show(summary, run.folder.path)
+        _show(summary, run.folder.path, run.recipe.uses_scores)
 
 
-def _show(summary: dict[str, Any], folder: Path) -> None:
-    scored = ""
-    if summary["scored_share"]:  # nothing is scored with random masking
-        scored = f"; scoring took {100 * summary['scoring_share']:.1f} % of the time"
+def _show(summary: dict[str, Any], folder: Path, has_scored: bool) -> None:
+    share = 100 * summary["scoring_share"]
+    scored = f"; scoring took {share:.1f} % of the time" if has_scored else ""
     typer.echo(f"{summary['steps']} steps on {summary['num_photos']} photos{scored}")
     typer.echo(f"next: weedseg finetune {folder}")

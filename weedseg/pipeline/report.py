@@ -148,9 +148,10 @@ def _about(about: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append((f"planned {str(key).replace('_', ' ')}", value))
     for key, value in _object(about.get("seconds")).items():
         rows.append((f"time: {key}", words.duration(value)))
-    if about.get("scored_share"):  # nothing is scored with random masking
+    if "scored_share" in about:
         rows.append(("photos whose patches were scored", words.percent(about["scored_share"])))
-        rows.append(("time spent scoring", words.percent(about.get("scoring_time_share"))))
+    if "scoring_time_share" in about:
+        rows.append(("time spent scoring", words.percent(about["scoring_time_share"])))
     return [(name, str(value)) for name, value in rows if value is not None]
 
 

@@ -62,8 +62,9 @@ def pretrain_stage(run: Run, reporter: Reporter | None = None) -> dict[str, Any]
         lambda: pretrain(run.farm, run.pretrain_photos, run.recipe, options, reporter),
     )
     distributed.wait_for_all()
-    facts = {"scored_share": summary["scored_share"]}
-    run.folder.update("run.json", {**facts, "scoring_time_share": summary["scoring_share"]})
+    if run.recipe.uses_scores:
+        facts = {"scored_share": summary["scored_share"]}
+        run.folder.update("run.json", {**facts, "scoring_time_share": summary["scoring_share"]})
     return summary
 
 
